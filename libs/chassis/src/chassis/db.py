@@ -1,0 +1,86 @@
+"""SQLAlchemy for a service: one engine a process, one session a request, errors as 503."""
+
+import os
+from typing import Any
+
+import sqlalchemy
+from flask import Flask, current_app, g
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.wrappers import Response
+
+from chassis import errors, postgres, request_id
+from chassis.settings import Address, Settings
+
+# Names for constraints, so that a migration can drop one by name on any database.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """One engine for the app; a request's session is closed when the request ends."""
+    app.extensions["database"] = create_engine(settings)
+    app.teardown_appcontext(_close_session)
+    app.register_error_handler(sqlalchemy.exc.OperationalError, _unavailable)
+    app.register_error_handler(sqlalchemy.exc.TimeoutError, _unavailable)
+
+
+def session() -> Session:
+    """The request's session. Nothing is written until its `commit()`."""
+    if "session" not in g:
+        g.session = Session(current_app.extensions["database"])
+    return g.session
+
+
+def create_engine(settings: Settings, **options: Any) -> sqlalchemy.Engine:
+    """An engine for a threaded, forking, long-running process; `options` go to SQLAlchemy."""
+    postgres.bound_every_wait(settings)
+    pool = {"pool_size": settings.web_threads, "max_overflow": 0, "pool_pre_ping": True}
+    engine = sqlalchemy.create_engine(
+        engine_url(settings.database),
+        connect_args=postgres.connect_args(settings),
+        pool_timeout=settings.database_pool_timeout,
+        **{**pool, **options},
+    )
+    event.listen(engine, "before_cursor_execute", _add_request_id, retval=True)
+    # A child must neither use its parent's sockets nor close them under the parent.
+    os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
+    return engine
+
+
+def engine_url(address: Address) -> sqlalchemy.URL:
+    return sqlalchemy.URL.create(
+        "postgresql+psycopg2",  # SQLAlchemy takes a bare postgresql:// for psycopg 3
+        username=address.user,
+        password=address.password,
+        host=address.host,
+        port=address.port,
+        database=address.name,
+        query=dict(address.options),
+    )
+
+
+def _add_request_id(
+    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+) -> tuple[str, Any]:
+    """Puts the request's id where pg_stat_activity and the log of slow statements show it."""
+    if (current := request_id.current()) is not None:
+        statement = f"/* request_id={current} */ {statement}"
+    return statement, parameters
+
+
+def _close_session(error: BaseException | None) -> None:
+    if (current := g.pop("session", None)) is not None:
+        current.close()
+
+
+def _unavailable(error: Exception) -> Response:
+    current_app.logger.warning("the database is unavailable: %s", postgres.reason(error))
+    busy = ServiceUnavailable("The database does not answer. Try again in a moment.", retry_after=2)
+    return errors.answer(busy)

@@ -1,0 +1,135 @@
+"""The container's entrypoint: wait for Postgres where the command needs it, then become the command.
+
+    ENTRYPOINT ["tini", "--", "python", "-m", "chassis.entrypoint"]
+
+Exit codes: the command's own; 78 (EX_CONFIG, sysexits.h) for settings that are wrong; 69
+(EX_UNAVAILABLE) for a database that can't be used; 126 and 127 as a shell's for a command that
+can't be run or found.
+"""
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import PurePath
+from time import monotonic, sleep
+
+from chassis import logs
+from chassis.settings import Settings, SettingsError
+
+CONFIG, UNAVAILABLE, NOT_EXECUTABLE, NOT_FOUND = 78, 69, 126, 127
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts, doubling
+
+log = logging.getLogger("entrypoint")
+
+
+class Unusable(Exception):
+    """The database can't be used, and waiting would not help (any more)."""
+
+
+def main(command: list[str]) -> None:
+    logs.configure(os.environ.get("LOG_LEVEL") or "INFO", os.environ.get("LOG_FORMAT") or "json")
+    if not command:
+        fail(CONFIG, "no command was given: run the image with one, such as `gunicorn`.")
+    if needs_database(command):
+        prepare()
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - becoming any command is its purpose
+    except FileNotFoundError:
+        fail(NOT_FOUND, f"no such command: {command[0]}")
+    except OSError as error:
+        fail(NOT_EXECUTABLE, f"cannot run {command[0]}: {error.strerror}")
+
+
+def prepare() -> None:
+    """Checks the settings and waits for the database; exits with one line where either fails."""
+    try:
+        settings = settings_class().load()
+    except SettingsError as error:
+        fail(CONFIG, str(error))
+    try:
+        wait_for_postgres(settings)
+    except Unusable as error:
+        fail(UNAVAILABLE, str(error))
+
+
+def needs_database(command: list[str]) -> bool:
+    """Whether one of the command's first three words is among DATABASE_WAIT_COMMANDS."""
+    wanted = os.environ.get("DATABASE_WAIT_COMMANDS") or Settings.database_wait_commands
+    return any(PurePath(word).name in wanted.split(",") for word in command[:3])
+
+
+def settings_class() -> type[Settings]:
+    """`Settings` of `<SERVICE>.settings`, which knows the service's own; else the chassis's."""
+    service = os.environ.get("SERVICE")
+    return importlib.import_module(f"{service}.settings").Settings if service else Settings
+
+
+def wait_for_postgres(settings: Settings) -> None:
+    """Returns once Postgres has answered an authenticated query.
+
+    Raises Unusable at once for what never heals (a wrong password, no such role or database), and
+    after DATABASE_WAIT seconds for everything else.
+    """
+    # Imported here: a command that needs no database starts without them.
+    import psycopg2
+
+    from chassis import postgres
+
+    postgres.bound_every_wait(settings)
+    arguments = postgres.connect_args(settings)
+    address, start, pause = settings.database, monotonic(), FIRST_PAUSE
+    while True:
+        try:
+            _ask(psycopg2.connect(address.url, **arguments))
+        except psycopg2.Error as error:
+            if problem := permanent(str(error)):
+                raise Unusable(f"{problem} ({address}).") from None
+            waited = monotonic() - start
+            if waited + pause > settings.database_wait:
+                raise Unusable(
+                    f"Postgres at {address.host}:{address.port} did not answer within "
+                    f"{settings.database_wait:g} s (DATABASE_WAIT): {postgres.reason(error)}"
+                ) from None
+            if pause == FIRST_PAUSE:
+                log.info("waiting for Postgres at %s: %s", address, postgres.reason(error))
+            sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+        else:
+            log.info("Postgres answers", extra={"waited": round(monotonic() - start, 3)})
+            return
+
+
+def permanent(message: str) -> str | None:
+    """What to do about an error that no waiting heals; None for one that may heal.
+
+    By libpq's text: an error while connecting carries no SQLSTATE to Python (psycopg2 issue 1151).
+    """
+    if "password authentication failed" in message or "no password supplied" in message:
+        return "Postgres refused the password: check DATABASE_PASSWORD or DATABASE_PASSWORD_FILE"
+    if "database" in message and "does not exist" in message:
+        return "there is no such database: check DATABASE_NAME, or create it"
+    if "role" in message and ("does not exist" in message or "not permitted to log in" in message):
+        return "Postgres has no such role: check DATABASE_USER"
+    if "no pg_hba.conf entry" in message:
+        return "Postgres's pg_hba.conf does not let this role in"
+    if "invalid" in message and ("connection option" in message or "URI" in message):
+        return "DATABASE_URL is not a URL that Postgres's client understands"
+    return None
+
+
+def fail(code: int, message: str) -> None:
+    log.critical(message)
+    sys.exit(code)
+
+
+def _ask(connection) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

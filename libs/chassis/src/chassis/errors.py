@@ -1,0 +1,76 @@
+"""Errors, told to whoever asked: a page for browsers, problem details (RFC 9457) for programs."""
+
+import traceback
+
+from flask import Flask, current_app, render_template, request
+from jinja2 import TemplateNotFound
+from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.wrappers import Response
+
+from chassis import request_id
+
+
+def init_app(app: Flask) -> None:
+    """A service's `templates/error.html` gets `code`, `name`, `description` and `request_id`.
+
+    And `stack`, an unexpected error's traceback, where the app is in debug mode; else None.
+    """
+    app.config["PROPAGATE_EXCEPTIONS"] = False  # in debug mode too, the answer is made here
+    app.register_error_handler(HTTPException, answer)
+
+
+def answer(error: HTTPException) -> Response:
+    """The response for an error, its own headers (Allow, Retry-After) kept."""
+    if error.response is not None:  # abort() was given a whole response
+        return error.response
+    response = error.get_response()
+    if wants_json():
+        response.data = current_app.json.dumps(problem(error))
+        response.content_type = "application/problem+json"
+    else:
+        response.data = page(error)
+    if error.code >= 500:
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def wants_json() -> bool:
+    """Whether the client is a program: by path, else by what it says that it accepts."""
+    accept = request.accept_mimetypes
+    return request.path.startswith("/api/") or not accept.accept_html
+
+
+def problem(error: HTTPException) -> dict:
+    """RFC 9457's members, the request id, and `errors` where the error carries some."""
+    body = {
+        "type": "about:blank",
+        "title": error.name,
+        "status": error.code,
+        "detail": error.description,
+        "request_id": request_id.current(),
+    }
+    if errors := getattr(error, "errors", None):
+        body["errors"] = errors
+    return body
+
+
+def page(error: HTTPException) -> str:
+    # An unexpected error's cause stays in the log; the id leads there.
+    described = not isinstance(error, InternalServerError)
+    try:
+        return render_template(
+            "error.html",
+            code=error.code,
+            name=error.name,
+            description=error.description if described else None,
+            request_id=request_id.current(),
+            stack=stack(error) if current_app.debug else None,
+        )
+    except TemplateNotFound:
+        return error.get_body()
+
+
+def stack(error: HTTPException) -> str | None:
+    """The traceback of what went wrong unexpectedly; None for an error that was raised on purpose."""
+    cause = getattr(error, "original_exception", None)
+    return "".join(traceback.format_exception(cause)) if cause else None

@@ -1,0 +1,113 @@
+"""Alembic under an advisory lock: `python -m chassis.migrations upgrade`.
+
+A service keeps `migrations/versions/` and an `env.py` of one call, `migrations.run(metadata)`.
+Postgres runs a migration's DDL in its transaction, so that one that fails leaves nothing behind.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import sqlalchemy
+from alembic import command, context
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, MetaData, text
+
+from chassis import db, logs, postgres
+from chassis.entrypoint import CONFIG, UNAVAILABLE, fail, settings_class
+from chassis.settings import Settings, SettingsError
+
+# Rather than queueing behind a long query and every request behind the migration: fail, try again.
+LOCK_TIMEOUT = "5s"
+
+log = logging.getLogger("migrations")
+
+
+def upgrade(settings: Settings, directory: Path, revision: str = "head") -> None:
+    """Brings the database to `revision`; a second migrator waits, then finds nothing to do."""
+    with connect(settings) as connection:
+        run_command(connection, directory, command.upgrade, revision)
+
+
+def connect(settings: Settings) -> Connection:
+    """A connection of one's own, with no statement timeout: a migration may take its time."""
+    engine = sqlalchemy.create_engine(
+        db.engine_url(settings.database),
+        poolclass=sqlalchemy.NullPool,
+        connect_args={
+            **postgres.connect_args(settings),
+            "options": f"-c lock_timeout={LOCK_TIMEOUT}",
+        },
+    )
+    return engine.connect()
+
+
+def run_command(connection: Connection, directory: Path, action, *arguments) -> None:
+    """Runs an Alembic command on the connection, alone among all migrators of this database."""
+    # Alembic and session locks both need the connection; the lock outlives each transaction.
+    lock = "hashtext('alembic:' || current_database())"
+    connection.execute(text("SET lock_timeout = 0"))
+    connection.execute(text(f"SELECT pg_advisory_lock({lock})"))
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.commit()
+    try:
+        action(config(directory, connection), *arguments)
+        connection.commit()
+    finally:
+        connection.rollback()
+        connection.execute(text(f"SELECT pg_advisory_unlock({lock})"))
+        connection.commit()
+
+
+def config(directory: Path, connection: Connection | None = None) -> Config:
+    """Alembic's configuration, in code: no ini file to keep in step."""
+    settings = Config(attributes={"connection": connection})
+    settings.set_main_option("script_location", str(directory))
+    settings.set_main_option("path_separator", "os")
+    settings.set_main_option("file_template", "%%(year)d%%(month).2d%%(day).2d_%%(slug)s")
+    return settings
+
+
+def run(metadata: MetaData) -> None:
+    """All of a service's `env.py`: runs the migrations on the connection that was handed in."""
+    connection = context.config.attributes["connection"]
+    context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def heads(directory: Path) -> set[str]:
+    """The newest revisions that this code knows."""
+    return set(ScriptDirectory.from_config(config(directory)).get_heads())
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m chassis.migrations", description="Run migrations.")
+    parser.add_argument("action", choices=["upgrade", "downgrade", "current", "check"])
+    parser.add_argument("revision", nargs="?", help="default: head, or one step down")
+    parser.add_argument("--directory", type=Path, default=Path("migrations"))
+    options = parser.parse_args(arguments)
+    logs.configure(os.environ.get("LOG_LEVEL") or "INFO", os.environ.get("LOG_FORMAT") or "json")
+    action = getattr(command, options.action)
+    target = {"upgrade": ["head"], "downgrade": ["-1"]}.get(options.action, [])
+    if target and options.revision:
+        target = [options.revision]
+    try:
+        with connect(settings_class().load()) as connection:
+            run_command(connection, options.directory, action, *target)
+    except SettingsError as error:
+        fail(CONFIG, str(error))
+    except (CommandError, sqlalchemy.exc.SQLAlchemyError) as error:
+        log.debug("traceback", exc_info=True)
+        fail(
+            UNAVAILABLE,
+            f"{options.action} failed, and nothing was changed by the step that failed: {postgres.reason(error)}",
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,234 @@
+"""gunicorn, configured by one call from a service's `gunicorn.conf.py`, and what it lacks.
+
+`configure(globals(), "web.app:create_app()")` sets the options below and adds a drain (readiness
+turns 503 while the listener stays open), a watchdog for hung requests, and access logs as JSON.
+"""
+
+import logging
+import math
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from gunicorn import glogging
+
+from chassis import drain, logs
+from chassis.entrypoint import CONFIG, fail, settings_class
+from chassis.settings import Settings, SettingsError
+
+MOST_WORKERS = 4
+QUIET = ("/health/", "/metrics")  # probed every second: logged only where they fail
+HUNG_GRACE = 5.0  # seconds that a hung request's neighbours get to finish
+
+
+def configure(namespace: dict[str, Any], wsgi_app: str) -> None:
+    """Writes gunicorn's settings (docs.gunicorn.org/en/stable/settings.html) into a config file's globals."""
+    try:
+        settings = settings_class().load()
+    except SettingsError as error:
+        logs.configure()
+        fail(CONFIG, str(error))
+    logs.configure(settings.log_level, settings.log_format)
+    namespace.update(options(settings, wsgi_app))
+
+
+def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
+    watchdog = Watchdog(settings.request_timeout)
+    chosen = {
+        "wsgi_app": wsgi_app,
+        "bind": f"{settings.bind_address}:{settings.port}",
+        "worker_class": "gthread",
+        "workers": settings.web_concurrency or workers(),
+        "threads": settings.web_threads,
+        "preload_app": True,  # one import, shared memory; db.py lets go of connections at the fork
+        "graceful_timeout": settings.graceful_timeout,
+        "keepalive": 75,  # over the proxy's, so that the proxy is the one to close an idle connection
+        "timeout": 30,  # a worker whose main loop stalls; a stuck request is the watchdog's
+        "worker_tmp_dir": "/dev/shm",  # noqa: S108 - a heartbeat on a disk can block
+        "control_socket_disable": True,  # it wants a writable root file system
+        "accesslog": "-",
+        "loglevel": settings.log_level,
+        "logger_class": Logger,
+        "forwarded_allow_ips": "",  # X-Forwarded-* are the app's business, by TRUSTED_PROXIES
+        "proc_name": os.environ.get("SERVICE", "web"),
+        "when_ready": lambda server: ready(server, settings),
+        "post_worker_init": watchdog.start,
+        "pre_request": watchdog.enter,
+        "post_request": watchdog.leave,
+        "child_exit": forget_metrics,
+    }
+    share_metrics()
+    return {**chosen, **(development(wsgi_app) if settings.development else {})}
+
+
+def development(wsgi_app: str) -> dict[str, Any]:
+    """Reload on every save, by inotify where it works; an import error is a page, not an exit."""
+    root = Path.cwd()
+    repository = next((p for p in root.parents if (p / "uv.lock").exists()), root)
+    return {
+        "wsgi_app": f"chassis.dev:load({wsgi_app!r})",
+        "workers": 1,
+        "preload_app": False,
+        "reload": True,
+        "reload_extra_files": [
+            f"{repository}/.env*",  # a pattern, since gunicorn refuses a plain file that is not there
+            f"{root}/src/**/*",
+            f"{root}/migrations/**/*.py",
+            f"{repository}/libs/*/src/**/*.py",
+        ],
+    }
+
+
+def workers() -> int:
+    """One worker a CPU that the container may use: two at the least, so that one can die."""
+    return min(MOST_WORKERS, max(2, math.ceil(cpus())))
+
+
+def cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """The CPUs that the cgroup grants (cgroup v2 cpu.max, v1 cpu.cfs_*), or the machine's."""
+    machine = float(len(os.sched_getaffinity(0)))
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        limit = float("inf") if quota.strip() in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError):
+        return machine
+    return min(machine, limit)
+
+
+def ready(server: Any, settings: Settings) -> None:
+    drain_on_signal(server, settings.drain_delay)
+    if settings.dev_url:
+        logging.getLogger("dev").info("open %s", settings.dev_url)
+
+
+def drain_on_signal(server: Any, delay: float) -> None:
+    """SIGTERM or SIGINT: readiness turns 503, and `delay` seconds later gunicorn's graceful stop.
+
+    gunicorn stops accepting the moment it handles SIGTERM, and no hook fires before that, while a
+    proxy still sends requests until its next probe. So the signal is kept back for the delay, with
+    the listener open. A second signal stops at once, whatever is in flight.
+    """
+    graceful = signal.getsignal(signal.SIGTERM)
+    quick = signal.getsignal(signal.SIGQUIT)
+
+    def first(signum: int, frame: Any) -> None:
+        drain.start()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, second)
+        if delay:
+            signal.setitimer(signal.ITIMER_REAL, delay)
+        else:
+            stop(signum, frame)
+
+    def stop(signum: int, frame: Any) -> None:
+        graceful(signal.SIGTERM, frame)
+
+    def second(signum: int, frame: Any) -> None:
+        server.kill_workers(signal.SIGKILL)
+        quick(signal.SIGQUIT, frame)
+
+    signal.signal(signal.SIGALRM, stop)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, first)
+
+
+class Watchdog:
+    """Ends a worker one of whose requests hangs, with that request's stack in the log.
+
+    gunicorn's `timeout` watches the worker's main loop only: under gthread a stuck request holds
+    its thread for ever. The worker stops accepting, its other requests get HUNG_GRACE seconds, and
+    gunicorn starts another in its place.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.running: dict[int, tuple[float, Any]] = {}
+
+    def enter(self, worker: Any, request: Any) -> None:
+        logs.request_id.set(None)  # the thread's last request is over, this one has none yet
+        self.running[threading.get_ident()] = monotonic(), request
+
+    def leave(self, worker: Any, request: Any, environ: dict, response: Any) -> None:
+        self.running.pop(threading.get_ident(), None)
+
+    def start(self, worker: Any) -> None:
+        threading.Thread(target=self.watch, args=(worker,), name="watchdog", daemon=True).start()
+
+    def watch(self, worker: Any) -> None:
+        tick = threading.Event()  # never set: its wait is a pause that a daemon thread may end in
+        while not (hung := self.older_than(self.limit)):
+            tick.wait(min(1.0, self.limit / 10))
+        for thread, request in hung.items():
+            self.report(thread, request)
+        worker.alive = False  # no new requests
+        until = monotonic() + HUNG_GRACE
+        while set(self.running) - set(hung) and monotonic() < until:
+            tick.wait(0.05)
+        os._exit(1)  # an ordinary exit would join the thread that hangs
+
+    def older_than(self, limit: float) -> dict[int, Any]:
+        now = monotonic()
+        return {thread: request for thread, (since, request) in self.running.copy().items() if now - since > limit}
+
+    def report(self, thread: int, request: Any) -> None:
+        frame = sys._current_frames().get(thread)
+        stack = "".join(traceback.format_stack(frame)) if frame else "the thread is gone"
+        logging.getLogger("watchdog").critical(
+            "a request hung for over %g s (REQUEST_TIMEOUT): ending its worker",
+            self.limit,
+            extra={"method": request.method, "path": request.uri, "stack": stack},
+        )
+
+
+class Logger(glogging.Logger):
+    """gunicorn's logs through ours. Built from values: a format string makes broken JSON."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            log.handlers.clear()
+            log.propagate = True
+
+    def access(self, resp: Any, req: Any, environ: dict, request_time: timedelta) -> None:
+        path, status = environ.get("RAW_URI", ""), resp.status_code
+        if status < 400 and path.startswith(QUIET):
+            return
+        self.access_log.info(
+            "%s %s %s",
+            environ.get("REQUEST_METHOD"),
+            path,
+            status,
+            extra={
+                "request_id": environ.get("chassis.request_id"),
+                "method": environ.get("REQUEST_METHOD"),
+                "path": path,
+                "status": status,
+                "bytes": getattr(resp, "sent", 0),
+                "seconds": round(request_time.total_seconds(), 4),
+                "client": environ.get("chassis.client") or environ.get("REMOTE_ADDR"),
+                "agent": environ.get("HTTP_USER_AGENT"),
+            },
+        )
+
+
+def share_metrics() -> None:
+    """A directory in memory where every worker keeps its counters (prometheus_client's multiprocess mode)."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-", dir="/dev/shm")
+
+
+def forget_metrics(server: Any, worker: Any) -> None:
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)

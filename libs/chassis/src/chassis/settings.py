@@ -1,0 +1,287 @@
+"""Typed settings from the environment, `.env` and secret files (https://12factor.net/config).
+
+A service subclasses `Settings` and adds its own, one line each:
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(chassis.settings.Settings):
+        notes_per_page: int = setting(20, "Notes on one page.", minimum=1)
+
+The variable's name is the field's, in capitals. A field made with `secret=True` may also come from
+the file that `<NAME>_FILE` names. `load()` reports every fault at once and never echoes a secret.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from dotenv import dotenv_values, find_dotenv
+
+PLACEHOLDERS = ("change-me", "changeme", "dev-only", "example", "password", "secret")
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+class SettingsError(Exception):
+    """The environment is not usable; `faults` holds one sentence a fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        count = "1 setting is" if len(faults) == 1 else f"{len(faults)} settings are"
+        super().__init__(f"{count} wrong: {' '.join(faults)}")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    secret: bool = False,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """A field of `Settings`: its default, its one-line meaning, and the bounds of a number."""
+    metadata = {"help": help, "secret": secret, "minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a database is and who asks: the parts of a `postgresql://` URL (libpq, 33.1.1.2)."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str = field(repr=False)
+    options: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Raises ValueError, without echoing the URL, where it is malformed."""
+        scheme, separator, _ = url.partition("://")
+        if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
+            raise ValueError("must start with postgresql://")
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port or 5432
+        except ValueError:
+            raise ValueError("has no usable host and port") from None
+        name = unquote(parts.path.lstrip("/"))
+        if not host or not name:
+            raise ValueError("must look like postgresql://user:password@host:5432/name")
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        return cls(host, port, name, user, password, tuple(parse_qsl(parts.query)))
+
+    @property
+    def url(self) -> str:
+        """For libpq: no driver in the scheme; the password included, so never log it."""
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        query = f"?{urlencode(self.options)}" if self.options else ""
+        return f"postgresql://{login}@{host}:{self.port}/{quote(self.name, safe='')}{query}"
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every service can be told. Times are in seconds."""
+
+    app_env: Literal["production", "development", "test"] = setting(
+        "production", "Development shows tracebacks; production refuses placeholder secrets."
+    )
+    secret_key: str = setting("", "Signs sessions and form tokens; 32 characters or more.", secret=True)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("INFO", "The least that is logged.")
+    log_format: Literal["json", "text"] = setting("json", "One JSON object a line, or text for people.")
+    trusted_proxies: int = setting(
+        0,
+        "Proxies in front whose X-Forwarded-* headers count; compose sets 1.",
+        minimum=0,
+        maximum=9,
+    )
+
+    bind_address: str = setting("0.0.0.0", "The address that the server listens on.")  # noqa: S104 - a container's own
+    port: int = setting(8000, "The port that the server listens on.", minimum=1, maximum=65535)
+    dev_url: str = setting("", "What to open in a browser; the log says it in development.")
+    web_concurrency: int = setting(
+        0,
+        "Worker processes; 0 takes one a CPU of the container, four at the most.",
+        minimum=0,
+        maximum=64,
+    )
+    web_threads: int = setting(8, "Threads a worker, and its share of database connections.", minimum=1, maximum=256)
+    drain_delay: float = setting(
+        4.0,
+        "Seconds from SIGTERM during which the server still accepts, so that the proxy notices.",
+        minimum=0,
+        maximum=300,
+    )
+    graceful_timeout: int = setting(
+        20,
+        "Seconds after the drain that requests in flight have to finish.",
+        minimum=1,
+        maximum=600,
+    )
+    request_timeout: float = setting(
+        60.0,
+        "Seconds after which a request counts as hung and its worker is replaced.",
+        minimum=1,
+        maximum=3600,
+    )
+
+    database_url: str = setting("", "postgresql://user:password@host:5432/name; replaces the five below.", secret=True)
+    database_host: str = setting("", "The database's host.")
+    database_port: int = setting(5432, "Its port.", minimum=1, maximum=65535)
+    database_name: str = setting("web", "The database.")
+    database_user: str = setting("web", "The role that the service connects as.")
+    database_password: str = setting("", "That role's password.", secret=True)
+    database_wait: float = setting(
+        30.0,
+        "Seconds that the entrypoint waits for a database that does not answer yet.",
+        minimum=0,
+        maximum=3600,
+    )
+    database_wait_commands: str = setting(
+        "gunicorn,flask,chassis.migrations",
+        "The commands before which the entrypoint waits; others start at once.",
+    )
+    database_connect_timeout: int = setting(3, "Seconds to open a connection.", minimum=1, maximum=60)
+    database_statement_timeout: float = setting(
+        10.0, "Seconds after which Postgres cancels a statement.", minimum=0.1, maximum=600
+    )
+    database_pool_timeout: float = setting(
+        3.0,
+        "Seconds that a request waits for a free connection before it answers 503.",
+        minimum=0.1,
+        maximum=60,
+    )
+
+    def __post_init__(self) -> None:
+        """A hook for a service's own rules: raise SettingsError with the faults."""
+
+    @property
+    def production(self) -> bool:
+        return self.app_env == "production"
+
+    @property
+    def development(self) -> bool:
+        return self.app_env == "development"
+
+    @cached_property
+    def database(self) -> Address:
+        """The database's address, from DATABASE_URL or from its parts."""
+        if self.database_url:
+            return Address.from_url(self.database_url)
+        return Address(
+            self.database_host,
+            self.database_port,
+            self.database_name,
+            self.database_user,
+            self.database_password,
+        )
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Reads the environment (then `.env`, for what it leaves out), or just the mapping given.
+
+        Raises SettingsError with every fault found. An empty value counts as not set.
+        """
+        if environ is None:
+            environ = {**read_dotenv(), **os.environ}
+        faults: list[str] = []
+        types = get_type_hints(cls)
+        values = {}
+        for each in fields(cls):
+            try:
+                text = _read(each, environ)
+                if text is not None:
+                    values[each.name] = _parse(each, types[each.name], text)
+            except ValueError as error:
+                faults.append(f"{each.name.upper()} {error}")
+        wrong = {fault.split(" ", 1)[0] for fault in faults}
+        faults += [fault for fault in _cross_check(values, environ) if fault.split(" ", 1)[0] not in wrong]
+        if faults:
+            raise SettingsError(faults)
+        return cls(**values)
+
+
+def read_dotenv() -> dict[str, str]:
+    """The nearest `.env`, from the working directory upward; empty where there is none."""
+    return {name: value or "" for name, value in dotenv_values(find_dotenv(usecwd=True)).items()}
+
+
+def _read(each: Field, environ: Mapping[str, str]) -> str | None:
+    """The setting's text, from the variable or its `_FILE`; None where neither is set."""
+    name = each.name.upper()
+    text, path = environ.get(name) or None, environ.get(f"{name}_FILE") or None
+    if path is None or not each.metadata["secret"]:
+        return text
+    if text is not None:
+        raise ValueError(f"and {name}_FILE are both set: remove one of them.")
+    try:
+        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ValueError(f"cannot be read: {name}_FILE names {path}: {reason}.") from None
+    if not text:
+        raise ValueError(f"is empty: {name}_FILE names {path}, which holds nothing.")
+    return text
+
+
+def _parse(each: Field, kind: Any, text: str) -> Any:
+    """The text as the field's type, within its bounds; ValueError says what it must be."""
+    shown = "" if each.metadata["secret"] else f", not {text!r}"
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ValueError(f"must be one of {', '.join(get_args(kind))}{shown}.")
+        return text
+    if kind is bool:
+        if text.lower() not in TRUE + FALSE:
+            raise ValueError(f"must be true or false{shown}.")
+        return text.lower() in TRUE
+    if kind in (int, float):
+        return _number(each, kind, text, shown)
+    return text
+
+
+def _number(each: Field, kind: type, text: str, shown: str) -> float:
+    noun = "a whole number" if kind is int else "a number"
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError(f"must be {noun}{shown}.") from None
+    low, high = each.metadata["minimum"], each.metadata["maximum"]
+    above = low is None or value >= low  # False for NaN, which is in no range
+    if not (above and (high is None or value <= high)):
+        raise ValueError(f"must be {noun} from {low} to {high}{shown}.")
+    return value
+
+
+def _cross_check(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Faults that take more than one setting to see."""
+    faults = []
+    production = values.get("app_env", "production") == "production"
+    secret_key, password = values.get("secret_key", ""), values.get("database_password", "")
+    if not secret_key:
+        faults.append("SECRET_KEY is not set. Run `make init`, or set SECRET_KEY_FILE.")
+    elif production and len(secret_key) < 32:
+        faults.append("SECRET_KEY is shorter than 32 characters. `make init` writes a good one.")
+    if url := values.get("database_url", ""):
+        if environ.get("DATABASE_HOST"):
+            faults.append("DATABASE_URL and DATABASE_HOST are both set: remove one of them.")
+        try:
+            password = Address.from_url(url).password
+        except ValueError as error:
+            faults.append(f"DATABASE_URL {error}.")
+    elif not values.get("database_host"):
+        faults.append("DATABASE_URL is not set, and neither is DATABASE_HOST: set one of them.")
+    if production:
+        faults += [
+            f"{name} is a placeholder, which production refuses. `make init` writes a good one."
+            for name, value in (("SECRET_KEY", secret_key), ("DATABASE_PASSWORD", password))
+            if value.lower().startswith(PLACEHOLDERS)
+        ]
+    return faults

@@ -1,0 +1,44 @@
+"""pytest fixtures for every service, on a real Postgres. Not in any production image.
+
+A service's conftest.py gives `settings` (see `Postgres.clone`) and `app`; the rest is here.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chassis.testing.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A Postgres of this session's own, on a free port of 127.0.0.1, fast instead of durable."""
+    with Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def client(app):
+    """Flask's test client (flask.palletsprojects.com/en/stable/testing)."""
+    return app.test_client()
+
+
+@pytest.fixture
+def runner(app):
+    """Flask's command-line runner."""
+    return app.test_cli_runner()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A test sees neither the developer's `.env` nor their environment."""
+    import os
+
+    from chassis.settings import Settings
+
+    for name in Settings.__dataclass_fields__:
+        for variable in (name.upper(), f"{name.upper()}_FILE"):
+            if variable in os.environ:
+                monkeypatch.delenv(variable)
+    monkeypatch.setattr("chassis.settings.read_dotenv", dict)

