@@ -1,0 +1,104 @@
+"""Container tests run where a container engine answers. Where none does they are skipped, counted
+and named with the way to get one; with REQUIRE_ENGINE=1, as in CI, that is a failure instead."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import ROOT, Stack, free_port, unique
+
+HOW_TO_GET_AN_ENGINE = (
+    "start Docker (https://docs.docker.com/engine/install), or on a bare Debian machine: sudo .ci/engine"
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ENGINE] = engine_problem()
+    if config.stash[ENGINE] and os.environ.get("REQUIRE_ENGINE"):
+        raise pytest.UsageError(f"REQUIRE_ENGINE is set, and {config.stash[ENGINE]}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if problem := config.stash[ENGINE]:
+        for item in items:
+            if item.get_closest_marker("containers"):
+                item.add_marker(pytest.mark.skip(reason=problem))
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "containers" in report.keywords]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} container tests were skipped: {config.stash[ENGINE]}. To run them, {HOW_TO_GET_AN_ENGINE}",
+            yellow=True,
+        )
+
+
+def engine_problem() -> str | None:
+    run = subprocess.run(
+        ["python3", "-c", "import engine, sys; sys.exit(engine.problem())"],
+        cwd=ROOT / "tools",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.stderr.strip() or None
+
+
+ENGINE = pytest.StashKey[str | None]()
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree as git sees it: what a fresh clone of it would be, edits included."""
+    return copy_tree(tmp_path_factory.mktemp("checkout"))
+
+
+def copy_tree(directory: Path) -> Path:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, directory / name)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def production(checkout: Path) -> Iterator[Stack]:
+    """Production, as a new user starts it, on free ports and under a name of its own."""
+    stack = Stack(
+        checkout,
+        unique("prod"),
+        HTTP_PORT=free_port(),
+        HTTPS_PORT=free_port(),
+        PUBLISH_ADDRESS="127.0.0.1",
+    )
+    try:
+        stack.make("init")
+        stack.compose("up", "--build", "--detach", "--wait")
+        yield stack
+    finally:
+        stack.destroy()
+
+
+@pytest.fixture(scope="session")
+def image(checkout: Path) -> str:
+    """The service's production image, built from the tree."""
+    name = "slipway-test/web:image"
+    subprocess.run(
+        ["docker", "build", "--quiet", "--build-arg", "SERVICE=web", "--build-arg", "VERSION=1.2.3",
+         "--build-arg", "REVISION=0123456789abcdef", "--file", "docker/service.Dockerfile", "--tag", name, "."],
+        cwd=checkout,
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return name

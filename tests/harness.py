@@ -1,0 +1,121 @@
+"""What the container tests share: a stack under a name of its own, and waiting for a state."""
+
+import json
+import os
+import secrets
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+# What a developer has set must not leak into a test's stack.
+OURS = (
+    "COMPOSE_",
+    "DEV_",
+    "HTTP_PORT",
+    "HTTPS_PORT",
+    "IMAGE_PREFIX",
+    "PUBLISH_ADDRESS",
+    "SITE_ADDRESS",
+    "TAG",
+)
+
+
+class Stack:
+    """A compose project of one checkout; `settings` are environment variables."""
+
+    def __init__(self, directory: Path, project: str, **settings: Any) -> None:
+        self.directory, self.project = directory, project
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        own = {"COMPOSE_PROJECT_NAME": project, "IMAGE_PREFIX": "slipway-test/", **settings}
+        self.environment = outside | {name: str(value) for name, value in own.items()}
+
+    def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
+        options = {"env": self.environment, "capture_output": True, "text": True, **options}
+        run = subprocess.run(command, cwd=self.directory, check=False, **options)
+        if check and run.returncode:
+            raise AssertionError(f"{' '.join(command)}: exit {run.returncode}\n{run.stdout}\n{run.stderr}")
+        return run
+
+    def make(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
+        return self.run("make", *arguments, **options)
+
+    def compose(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
+        return self.run("docker", "compose", *arguments, **options)
+
+    def containers(self) -> list[dict]:
+        """`docker inspect` of all the project's containers, stopped ones too."""
+        ids = self.run("docker", "ps", "--all", "--quiet", "--filter", self._label).stdout.split()
+        return json.loads(self.run("docker", "inspect", *ids).stdout) if ids else []
+
+    def container(self, service: str) -> dict:
+        return next(c for c in self.containers() if c["Config"]["Labels"]["com.docker.compose.service"] == service)
+
+    def destroy(self) -> None:
+        """Removes all that the project made, found by label, so that it works in any state."""
+        if ids := self._list("ps", "--all"):
+            self.run("docker", "rm", "--force", "--volumes", *ids)
+        for kind in ("volume", "network"):
+            if names := self._list(kind, "ls"):
+                self.run("docker", kind, "rm", *names)
+
+    def client(self) -> httpx.Client:
+        """An HTTPS client that trusts the proxy's own authority, and that alone."""
+        certificate = self.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+        context = ssl.create_default_context(cadata=certificate)
+        return httpx.Client(
+            base_url=f"https://localhost:{self.environment['HTTPS_PORT']}",
+            verify=context,
+            trust_env=False,
+            timeout=20,
+            follow_redirects=True,
+        )
+
+    @property
+    def _label(self) -> str:
+        return f"label=com.docker.compose.project={self.project}"
+
+    def _list(self, *command: str) -> list[str]:
+        return self.run("docker", *command, "--quiet", "--filter", self._label).stdout.split()
+
+
+def wait_until(what: str, state: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Returns the state's first true value; fails, naming `what`, when there was none in time."""
+    deadline, last = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        try:
+            if value := state():
+                return value
+        except (httpx.HTTPError, OSError, AssertionError, subprocess.SubprocessError) as error:
+            last = error
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s: {what} ({last!r})")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def unique(prefix: str) -> str:
+    return f"slipway-test-{prefix}-{secrets.token_hex(3)}"
+
+
+def without_docker(directory: Path) -> str:
+    """A PATH on which there is everything but docker, as on a machine that has none."""
+    directory.mkdir(exist_ok=True)
+    for folder in reversed(os.environ["PATH"].split(os.pathsep)):
+        for program in Path(folder).glob("*"):
+            link = directory / program.name
+            if program.name != "docker" and os.access(program, os.X_OK) and program.is_file():
+                link.unlink(missing_ok=True)
+                link.symlink_to(program)
+    (directory / "docker").unlink(missing_ok=True)
+    return str(directory)

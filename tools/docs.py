@@ -1,0 +1,139 @@
+"""`make docs`: `.env.example` and `docs/configuration.md`, written from the settings in code.
+
+With --check nothing is written, and a file that differs is named: they can't drift from the code.
+"""
+
+import difflib
+import importlib
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+ROOT = Path(__file__).parents[1]
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?")
+BY_MAKE = {"BUILT", "DEV_GID", "DEV_UID", "REVISION", "VERSION"}  # never set by a person
+
+# What compose reads: the names and defaults stand in compose/*.yaml, here is what they mean.
+DEPLOYMENT = {
+    "SITE_ADDRESS": "Where people find the site: a domain gets a certificate by itself, `localhost` one of Caddy's.",
+    "HTTP_PORT": "The port for HTTP, which redirects to HTTPS.",
+    "HTTPS_PORT": "The port for HTTPS, over TCP and UDP (HTTP/3).",
+    "PUBLISH_ADDRESS": "The host's address that the ports are published on.",
+    "IMAGE_PREFIX": "What stands before an image's name, such as `registry.example/team/`.",
+    "TAG": "The release that runs: the images' tag.",
+    "REGISTRY": "A mirror for the base images, with its slash, such as `mirror.example/`.",
+    "WEB_CPUS": "The CPUs that a replica may use.",
+    "WEB_MEMORY": "The memory that a replica may use.",
+    "DATABASE_MEMORY": "The memory that Postgres may use.",
+    "STOP_GRACE_PERIOD": "When a stopping replica is killed: over DRAIN_DELAY and GRACEFUL_TIMEOUT together.",
+    "DEV_PORT": "The port of `make dev`.",
+}
+ACTIVE = {"SITE_ADDRESS": "localhost"}  # compose refuses to start without it
+
+
+class Setting(NamedTuple):
+    name: str
+    default: str
+    meaning: str
+    values: str = ""
+
+
+def main(check: bool) -> None:
+    wrong = [path for path, text in documents().items() if not settle(ROOT / path, text, check)]
+    if wrong:
+        sys.exit(f"{', '.join(wrong)} differs from the settings in code: run `make docs`.")
+
+
+def documents() -> dict[str, str]:
+    groups = {"Deployment, read by compose": deployment()}
+    groups |= {f"The service {name}": settings for name, settings in services().items()}
+    return {".env.example": example(groups), "docs/configuration.md": page(groups)}
+
+
+def settle(path: Path, text: str, check: bool) -> bool:
+    current = path.read_text() if path.exists() else ""
+    if check and current != text:
+        print("\n".join(difflib.unified_diff(current.splitlines(), text.splitlines(), lineterm="")))
+    if not check:
+        path.write_text(text)
+    return current == text or not check
+
+
+def deployment() -> list[Setting]:
+    """Every variable of the compose files; one that DEPLOYMENT does not explain is an error."""
+    defaults = {}
+    for path in sorted((ROOT / "compose").glob("*.yaml")):
+        for name, default in VARIABLE.findall(path.read_text()):
+            defaults.setdefault(name, default)
+    if unexplained := defaults.keys() - DEPLOYMENT.keys() - BY_MAKE:
+        sys.exit(f"tools/docs.py does not explain {', '.join(sorted(unexplained))}.")
+    return [Setting(name, defaults[name], meaning) for name, meaning in DEPLOYMENT.items() if name in defaults]
+
+
+def services() -> dict[str, list[Setting]]:
+    names = sorted(path.parent.name for path in (ROOT / "services").glob("*/pyproject.toml"))
+    return {name: described(importlib.import_module(f"{name}.settings").Settings) for name in names}
+
+
+def described(kind: type) -> list[Setting]:
+    types = get_type_hints(kind)
+    return [
+        Setting(
+            each.name.upper() + (" or _FILE" if each.metadata["secret"] else ""),
+            str(each.default),
+            each.metadata["help"],
+            allowed(types[each.name], each.metadata),
+        )
+        for each in fields(kind)
+    ]
+
+
+def allowed(kind: type, metadata: dict) -> str:
+    if get_origin(kind) is Literal:
+        return ", ".join(get_args(kind))
+    if metadata["minimum"] is not None:
+        return f"{metadata['minimum']} to {metadata['maximum']}"
+    return "true, false" if kind is bool else ""
+
+
+def example(groups: dict[str, list[Setting]]) -> str:
+    lines = [
+        "# Settings and their defaults. `make init` copies this file to .env; take a line's # away to change",
+        "# it there. Secrets belong into secrets/, not here: `docker inspect` shows what stands here.",
+    ]
+    for title, settings in groups.items():
+        lines += ["", f"# --- {title} ---"]
+        for each in settings:
+            name = each.name.removesuffix(" or _FILE")
+            line = f"{name}={ACTIVE[name]}" if name in ACTIVE else f"#{name}={each.default}"
+            lines += ["", f"# {each.meaning}", line]
+    return "\n".join(lines) + "\n"
+
+
+def page(groups: dict[str, list[Setting]]) -> str:
+    lines = [
+        "# Configuration",
+        "",
+        "Written by `make docs` from the settings in code. Settings come from the environment, then from",
+        "`.env`. A secret `X` may come from the file that `X_FILE` names; both set is an error. A start with",
+        "wrong settings stops with one message that names every fault, and never shows a secret.",
+    ]
+    for title, settings in groups.items():
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| setting | default | values | meaning |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{each.name}` | {f'`{each.default}`' if each.default else ''} | {each.values} | {each.meaning} |"
+            for each in settings
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main(check="--check" in sys.argv)

@@ -1,0 +1,54 @@
+"""The container engine: whether one answers, and one line on what to do where none does.
+
+`python3 tools/engine.py` exits 0 or prints that line and exits 1. Standard library only.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+
+TIMEOUT = 20  # seconds; an engine under load takes a few
+COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
+
+
+def problem() -> str | None:
+    """Why there is no usable engine, in one line; None where there is one."""
+    if not shutil.which("docker"):
+        return "Docker is not installed: see https://docs.docker.com/engine/install"
+    try:
+        info = run("docker", "info", "--format", "{{json .}}")
+    except subprocess.TimeoutExpired:
+        return f"the container engine did not answer within {TIMEOUT} s: restart Docker"
+    state = parse(info.stdout)
+    if info.returncode or state.get("ServerErrors"):
+        reason = (state.get("ServerErrors") or info.stderr.strip().splitlines() or ["no answer"])[0]
+        return f"no container engine answers: start Docker ({reason.rstrip('.')})"
+    return compose_problem()
+
+
+def compose_problem() -> str | None:
+    version = run("docker", "compose", "version", "--short").stdout.strip().lstrip("v")
+    numbers = tuple(int(part) for part in version.split("-")[0].split("+")[0].split(".")[:2] if part.isdigit())
+    if not numbers:
+        return "Docker Compose is missing: install the package docker-compose-plugin"
+    if numbers < COMPOSE:
+        return f"Docker Compose {version} is too old: {COMPOSE[0]}.{COMPOSE[1]} or later is needed"
+    return None
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+def parse(text: str) -> dict:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {}
+
+
+if __name__ == "__main__":
+    found = problem()
+    if found:
+        sys.exit(found)

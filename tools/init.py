@@ -1,0 +1,59 @@
+"""`make init`: writes `.env` and `secrets/*` with generated values; never touches one that exists.
+
+Standard library only: it runs on a server that has just python3 and Docker.
+"""
+
+import os
+import re
+import secrets
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SECRETS = re.compile(r"file: \.\./secrets/(\w+)")
+
+
+def main() -> None:
+    """Creates what is missing, and says what it did, one line a file."""
+    try:
+        write_env()
+        write_secrets()
+    except OSError as error:
+        sys.exit(f"make init: cannot write {error.filename}: {error.strerror}")
+
+
+def write_env() -> None:
+    text = (ROOT / ".env.example").read_text()
+    create(ROOT / ".env", text, mode=0o600)
+
+
+def write_secrets() -> None:
+    """One file for each secret that compose/prod.yaml names: the list is there and nowhere else."""
+    directory = ROOT / "secrets"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for name in SECRETS.findall((ROOT / "compose/prod.yaml").read_text()):
+        # Readable by all, in a directory that is not: compose mounts a secret with the file's mode.
+        create(directory / name, secrets.token_urlsafe(32) + "\n", mode=0o644)
+
+
+def create(path: Path, text: str, mode: int) -> None:
+    """Writes the file whole or not at all, and keeps one that is there."""
+    shown = path.relative_to(ROOT)
+    if path.exists():
+        print(f"kept     {shown}")
+        return
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text)
+    unfinished.chmod(mode)
+    try:
+        os.link(unfinished, path)  # fails where the file has appeared meanwhile
+    except FileExistsError:
+        print(f"kept     {shown}")
+    else:
+        print(f"created  {shown}")
+    finally:
+        unfinished.unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""`make lint`: every check that reads the sources without running them; all run, all faults are shown."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+def main() -> None:
+    failed = [name for name, command in checks().items() if not passes(name, command)]
+    if failed:
+        sys.exit(f"make lint: {', '.join(failed)} found something to mend.")
+
+
+def checks() -> dict[str, list[str]]:
+    scripts = [path for path in tracked() if is_shell(path)]
+    dockerfiles = [path for path in tracked() if path.name.endswith("Dockerfile")]
+    return {
+        "ruff": ["ruff", "check", "--quiet", "."],
+        "ruff format": ["ruff", "format", "--check", "--quiet", "."],
+        "shellcheck": ["shellcheck", *map(str, scripts)],
+        "hadolint": ["hadolint", *map(str, dockerfiles)],
+        "zizmor": ["zizmor", "--offline", "--quiet", ".github/workflows"],
+        "settings": [sys.executable, "tools/docs.py", "--check"],
+    }
+
+
+def passes(name: str, command: list[str]) -> bool:
+    program = BIN / command[0]
+    run = subprocess.run(
+        [str(program) if program.exists() else command[0], *command[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(f"{'ok    ' if run.returncode == 0 else 'FAILED'} {name}")
+    if run.returncode:
+        print(run.stdout + run.stderr)
+    return run.returncode == 0
+
+
+def tracked() -> list[Path]:
+    """The files of the tree: those that git tracks, and new ones that it does not ignore."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [path for line in listing.stdout.splitlines() if (path := ROOT / line).is_file()]
+
+
+def is_shell(path: Path) -> bool:
+    with path.open("rb") as file:
+        first = file.readline(64)
+    return first.startswith(b"#!") and (b"bash" in first or b"/sh" in first)
+
+
+if __name__ == "__main__":
+    main()
