@@ -15,6 +15,9 @@ endif
 
 UV := $(or $(shell command -v uv),.cache/uv/bin/uv)
 
+# The machine's certificates, and so a company's own, instead of the list that uv brings.
+export UV_SYSTEM_CERTS ?= 1
+
 # What the images and /version say; compose reads them from the environment.
 export VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 export REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)

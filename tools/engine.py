@@ -23,7 +23,9 @@ def problem() -> str | None:
     state = parse(info.stdout)
     if info.returncode or state.get("ServerErrors"):
         reason = (state.get("ServerErrors") or info.stderr.strip().splitlines() or ["no answer"])[0]
-        return f"no container engine answers: start Docker ({reason.rstrip('.')})"
+        if "permission denied" in reason:
+            return "this user may not talk to the container engine: add it to the group docker, or use sudo"
+        return "no container engine answers: start Docker"
     return compose_problem()
 
 

@@ -89,6 +89,20 @@ def test_a_saved_view_is_served_and_an_import_error_is_a_page_until_the_next_goo
     wait_until("the app again", lambda: get(url).status_code == 200)
 
 
+def test_a_changed_dotenv_counts_and_any_other_file_beside_it_does_not(dev):
+    stack, url, _ = dev
+    post = {"json": {"title": "One more", "body": ""}, "trust_env": False}
+    for _ in range(2):
+        httpx.post(url + "/api/notes", **post)
+    assert len(get(url, "/api/notes").json()["items"]) > 1
+    (stack.directory / "scratch.txt").write_text("no setting")
+    (stack.directory / ".env").write_text("NOTES_PER_PAGE=1\n")
+    wait_until("one note a page", lambda: len(get(url, "/api/notes").json()["items"]) == 1)
+    log = (stack.directory / "dev.log").read_text()
+    assert ".env changed" in log
+    assert "scratch.txt" not in log
+
+
 def test_files_that_the_app_writes_belong_to_the_user(dev):
     stack, _, _ = dev
     owners = {path.stat().st_uid for path in stack.directory.rglob("*")}

@@ -6,8 +6,12 @@ Here it is served, and the next good save recovers.
 
 import html
 import logging
+import os
+import signal
+import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from gunicorn import util
 
@@ -23,8 +27,12 @@ pre {{ background: light-dark(#f6f6f4, #1e1e1c); padding: 1rem; overflow-x: auto
 <pre>{stack}</pre></html>"""
 
 
+POLL = 0.3  # seconds
+
+
 def load(target: str) -> Callable:
     """The WSGI app that `module:factory()` names, or one that shows why there is none."""
+    restart_on_change(Path.cwd().parents[1] / ".env")  # from services/web
     try:
         return util.import_app(target)
     except BaseException as error:  # SystemExit too: whatever it is, the developer should see it
@@ -47,3 +55,27 @@ def broken(error: BaseException) -> Callable:
         return [text.encode("utf-8", "replace")]
 
     return app
+
+
+def restart_on_change(path: Path) -> None:
+    """Restarts this worker when the file changes.
+
+    Polled: gunicorn watches a file by its directory, and `.env` lies in the repository's root, where
+    any other file would restart the app as well.
+    """
+
+    def watch() -> None:
+        tick, before = threading.Event(), modified(path)
+        while modified(path) == before:
+            tick.wait(POLL)
+        logging.getLogger("dev").info("%s changed: restarting", path)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="dotenv", daemon=True).start()
+
+
+def modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

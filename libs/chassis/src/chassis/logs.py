@@ -20,6 +20,9 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {
     "color_message",
 }
 
+# Of no use in a terminal, or in the access log's message already.
+_NOT_IN_TEXT = {"agent", "bytes", "client", "method", "path", "status"}
+
 
 class JSONFormatter(logging.Formatter):
     """One object a line: `time` (UTC, RFC 3339), `level`, `logger`, `message`, then the rest.
@@ -53,7 +56,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
-        extra = "".join(f"  {key}={value}" for key, value in _extra(record).items())
+        extra = "".join(f"  {key}={value}" for key, value in _extra(record).items() if key not in _NOT_IN_TEXT)
         text = f"{time} {record.levelname:7} {record.name}: {record.getMessage()}{extra}"
         text = "".join(char if char.isprintable() else _escape(char) for char in text)
         if record.exc_info:

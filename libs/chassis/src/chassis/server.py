@@ -70,18 +70,16 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
 
 def development(wsgi_app: str) -> dict[str, Any]:
     """Reload on every save, by inotify where it works; an import error is a page, not an exit."""
-    root = Path.cwd()
-    repository = next((p for p in root.parents if (p / "uv.lock").exists()), root)
+    root = Path.cwd()  # services/web
     return {
         "wsgi_app": f"chassis.dev:load({wsgi_app!r})",
         "workers": 1,
         "preload_app": False,
         "reload": True,
         "reload_extra_files": [
-            f"{repository}/.env*",  # a pattern, since gunicorn refuses a plain file that is not there
             f"{root}/src/**/*",
             f"{root}/migrations/**/*.py",
-            f"{repository}/libs/*/src/**/*.py",
+            f"{root.parents[1]}/libs/*/src/**/*.py",
         ],
     }
 
