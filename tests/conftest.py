@@ -2,13 +2,12 @@
 and named with the way to get one; with REQUIRE_ENGINE=1, as in CI, that is a failure instead."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ROOT, Stack, free_port, unique
+from harness import ROOT, Stack, copy_tree, free_port, unique
 
 HOW_TO_GET_AN_ENGINE = (
     "start Docker (https://docs.docker.com/engine/install), or on a bare Debian machine: sudo .ci/engine"
@@ -55,21 +54,6 @@ ENGINE = pytest.StashKey[str | None]()
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tree as git sees it: what a fresh clone of it would be, edits included."""
     return copy_tree(tmp_path_factory.mktemp("checkout"))
-
-
-def copy_tree(directory: Path) -> Path:
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listing.split("\0")):
-        if (ROOT / name).is_file():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, directory / name)
-    return directory
 
 
 @pytest.fixture(scope="module")

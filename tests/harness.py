@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import socket
 import ssl
 import subprocess
@@ -96,6 +97,22 @@ def wait_until(what: str, state: Callable[[], Any], seconds: float = 30.0) -> An
             last = error
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds:g} s: {what} ({last!r})")
+
+
+def copy_tree(directory: Path) -> Path:
+    """Copies the tree as git sees it, edits included: what a fresh clone of it would be."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, directory / name)
+    return directory
 
 
 def free_port() -> int:

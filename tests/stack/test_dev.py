@@ -7,8 +7,7 @@ import sys
 
 import httpx
 import pytest
-from conftest import copy_tree
-from harness import Stack, free_port, unique, wait_until, without_docker
+from harness import Stack, copy_tree, free_port, unique, wait_until, without_docker
 
 
 @pytest.fixture(

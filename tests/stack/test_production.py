@@ -5,14 +5,12 @@ import stat
 
 import httpx
 import pytest
-from harness import Stack, unique
+from harness import Stack, copy_tree, unique
 
 pytestmark = pytest.mark.containers
 
 
 def test_without_make_init_compose_stops_with_one_line_that_says_to_run_it(checkout, tmp_path):
-    from conftest import copy_tree
-
     stack = Stack(copy_tree(tmp_path), unique("bare"))
     run = stack.compose("up", "--detach", check=False)
     assert run.returncode != 0
@@ -22,8 +20,6 @@ def test_without_make_init_compose_stops_with_one_line_that_says_to_run_it(check
 
 
 def test_init_writes_secrets_that_only_this_user_reaches_and_keeps_those_that_exist(tmp_path):
-    from conftest import copy_tree
-
     stack = Stack(copy_tree(tmp_path), unique("init"))
     stack.make("init")
     secrets = tmp_path / "secrets"

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import os
 
 import pytest
 
@@ -67,3 +68,54 @@ def test_values_that_json_does_not_know_are_shown_as_python_does():
         )["path"]
         == "{1}"
     )
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """A pipe as stdout's place, and its reading end."""
+    reader, writer = os.pipe()
+    handler = logs.PipeHandler(writer)
+    handler.setFormatter(JSONFormatter())
+    yield handler, reader
+    for descriptor in (reader, writer, handler.descriptor):
+        os.close(descriptor)
+
+
+def emit(handler, message, **extra):
+    handler.emit(logging.makeLogRecord({"name": "t", "levelname": "INFO", "msg": message, **extra}))
+
+
+def test_a_full_pipe_blocks_nobody_and_the_loss_is_told_when_it_drains(pipe):
+    handler, reader = pipe
+    for number in range(2000):  # far over a pipe's 64 KiB
+        emit(handler, f"line {number} {'x' * 200}")
+    assert handler.dropped > 0
+    dropped, read = handler.dropped, b""
+    while handler.dropped:
+        read += os.read(reader, 1 << 20)
+        emit(handler, "after")
+    lines = [json.loads(line) for line in (read + os.read(reader, 1 << 20)).splitlines()]
+    assert f"{dropped} log lines were dropped: the log pipe was full" in [line["message"] for line in lines]
+    assert lines[-1]["message"] == "after"
+
+
+@pytest.mark.parametrize("filler", ["x", "\x1b", "é", "\U0001f600"])
+def test_a_line_of_any_length_is_cut_to_what_a_pipe_takes_whole_and_stays_json(pipe, filler):
+    handler, reader = pipe
+    emit(handler, filler * 100_000, agent=filler * 50_000, path="/" + filler * 9000)
+    written = os.read(reader, 1 << 20)
+    assert len(written) <= 4096
+    assert json.loads(written)["message"].startswith(filler)
+
+
+def test_a_long_traceback_keeps_its_end(pipe):
+    handler, reader = pipe
+
+    def deep(n):
+        return deep(n - 1) if n else 1 / 0
+
+    try:
+        eval("deep(300)", {"deep": deep})
+    except ZeroDivisionError as error:
+        emit(handler, "failed", exc_info=(type(error), error, error.__traceback__))
+    assert json.loads(os.read(reader, 1 << 20))["exception"].endswith("ZeroDivisionError: division by zero")

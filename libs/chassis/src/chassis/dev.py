@@ -8,6 +8,7 @@ import html
 import logging
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -33,11 +34,18 @@ POLL = 0.3  # seconds
 def load(target: str) -> Callable:
     """The WSGI app that `module:factory()` names, or one that shows why there is none."""
     restart_on_change(Path.cwd().parents[1] / ".env")  # from services/web
+    forget(target.partition(".")[0].partition(":")[0])
     try:
         return util.import_app(target)
     except BaseException as error:  # SystemExit too: whatever it is, the developer should see it
         logging.getLogger("dev").exception("the app can't start")
         return broken(error)
+
+
+def forget(package: str) -> None:
+    """Drops what gunicorn.conf.py imported of the package: a forked worker inherits it unchanged by saves."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        del sys.modules[name]
 
 
 def broken(error: BaseException) -> Callable:

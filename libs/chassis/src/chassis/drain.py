@@ -1,13 +1,21 @@
-"""The drain: between SIGTERM and the end, one byte that the server's processes share."""
+"""The drain: between SIGTERM and the end, the moment of its start, shared by the server's processes."""
 
 import mmap
+import struct
+from time import monotonic
 
-_flag = mmap.mmap(-1, 1)  # anonymous and shared: made before the fork, seen by every worker
+# Anonymous and shared: made before the fork, seen by every worker. 0.0 until a drain starts.
+_started = mmap.mmap(-1, 8)
 
 
 def start() -> None:
-    _flag[0] = 1
+    struct.pack_into("d", _started, 0, monotonic())
 
 
 def started() -> bool:
-    return _flag[0] == 1
+    return struct.unpack_from("d", _started)[0] > 0
+
+
+def seconds() -> float:
+    """How long the drain has lasted; 0 where none has started."""
+    return monotonic() - struct.unpack_from("d", _started)[0] if started() else 0.0

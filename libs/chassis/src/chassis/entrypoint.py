@@ -28,7 +28,7 @@ class Unusable(Exception):
 
 
 def main(command: list[str]) -> None:
-    logs.configure(os.environ.get("LOG_LEVEL") or "INFO", os.environ.get("LOG_FORMAT") or "json")
+    logs.configure_early()
     if not command:
         fail(CONFIG, "no command was given: run the image with one, such as `gunicorn`.")
     if needs_database(command):

@@ -1,21 +1,25 @@
 """`/health/live`, `/health/ready` and `/version`, the checks run by py-healthcheck.
 
 Live means that this process answers; it never asks the database, since a restart would not mend
-that. Ready means that it should get traffic: the database answers and nobody asked it to stop.
+that. Ready means that it should get traffic: the database answers and has this release's revision
+or a later one, and nobody asked it to stop.
 """
 
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 
 from flask import Blueprint, Flask, current_app, jsonify
 from healthcheck import HealthCheck
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 from werkzeug.wrappers import Response
 
 from chassis import db, drain, postgres
+from chassis.schema import Schema
 from chassis.settings import Settings
 
 CHECK_TIMEOUT = 2.0  # seconds; ready must tell the truth within three
@@ -58,7 +62,9 @@ class Bounded:
 def init_app(app: Flask, settings: Settings) -> None:
     """Adds the routes, with the checks `draining` and `database`."""
     app.extensions["health"] = {"started": monotonic(), "check": None}
-    add_checks(app, {"draining": _not_draining, "database": _database_check(settings)})
+    # Beside src/, as in every service; one that keeps no migrations needs no revision.
+    schema = Schema(Path(app.root_path).parents[1] / "migrations")
+    add_checks(app, {"draining": _not_draining, "database": _database_check(settings, schema)})
     app.register_blueprint(blueprint)
 
 
@@ -109,13 +115,19 @@ def _not_draining() -> tuple[bool, str]:
     return (False, "draining") if drain.started() else (True, "serving")
 
 
-def _database_check(settings: Settings) -> Check:
+def _database_check(settings: Settings, schema: Schema) -> Check:
     # Its own connection: a pool that requests keep busy says nothing about the database.
     engine = db.create_engine(settings, pool_size=1)
+    statement = text("SELECT version_num FROM alembic_version" if schema.known else "SELECT 1")
 
     def check() -> tuple[bool, str]:
-        with postgres.within(CHECK_TIMEOUT), engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+        try:
+            with postgres.within(CHECK_TIMEOUT), engine.connect() as connection:
+                rows = connection.execute(statement).scalars().all()
+        except ProgrammingError:  # no such table: not migrated at all
+            rows = []
+        if schema.behind(set(rows)):
+            return False, "migrations are pending"
         return True, "answers"
 
     return check

@@ -4,11 +4,14 @@ import json
 import logging
 import os
 import socket
+import stat
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+PIPE_BUF = 4096  # bytes, Linux
+LONGEST_TEXTS = (2500, 1000, 400, 100, 30)  # characters of one value, tried on a line that is too long
 HOST = socket.gethostname()
 SERVICE = os.environ.get("SERVICE", "")
 
@@ -64,12 +67,82 @@ class TextFormatter(logging.Formatter):
         return text
 
 
+class PipeHandler(logging.Handler):
+    """Writes lines to a pipe and never waits for its reader: a full one drops them, and says how many.
+
+    A line is cut to PIPE_BUF bytes, since only so much is written whole or not at all, and is not
+    mixed with another worker's (pipe(7)). The pipe is opened anew: the non-blocking mode then is
+    this handler's alone, and a print() elsewhere keeps waiting as it expects to.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self.dropped:
+                self.write(self.notice())
+                self.dropped = 0
+            self.write(record)
+        except BlockingIOError:
+            self.dropped += 1
+        except BrokenPipeError:
+            pass  # the reader is gone, and nobody is left to tell
+        except Exception:
+            self.handleError(record)
+
+    def write(self, record: logging.LogRecord) -> None:
+        line = self.encode(record)
+        for limit in LONGEST_TEXTS:
+            if len(line) <= PIPE_BUF:
+                break
+            line = self.encode(shortened(record, limit))
+        os.write(self.descriptor, line)
+
+    def encode(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode("utf-8", "replace") + b"\n"
+
+    def notice(self) -> logging.LogRecord:
+        text = "%s log lines were dropped: the log pipe was full"
+        return logging.LogRecord("logs", logging.WARNING, __file__, 0, text, (self.dropped,), None)
+
+
+def shortened(record: logging.LogRecord, limit: int) -> logging.LogRecord:
+    """The record with every text over `limit` characters cut in its middle."""
+    fields = dict(vars(record), msg=record.getMessage(), args=(), exc_info=None, exc_text=None)
+    if record.exc_info:
+        fields["exception"] = logging.Formatter().formatException(record.exc_info)
+    for key, value in fields.items():
+        if isinstance(value, str) and len(value) > limit:
+            fields[key] = f"{value[: limit // 4]} … {value[-limit * 3 // 4 :]}"
+    return logging.makeLogRecord(fields)
+
+
+def handler() -> logging.Handler:
+    """For stdout: one that never blocks where it is a pipe, as in a container."""
+    try:
+        if stat.S_ISFIFO(os.fstat(1).st_mode):
+            return PipeHandler(1)
+    except OSError:
+        pass  # closed, or not ours to open: an ordinary one
+    return logging.StreamHandler(sys.stdout)
+
+
+def configure_early() -> None:
+    """From the environment alone, for a start whose settings may be wrong: a bad value counts as none."""
+    level, format = os.environ.get("LOG_LEVEL", ""), os.environ.get("LOG_FORMAT", "")
+    known = level in logging.getLevelNamesMapping()
+    configure(level if known else "INFO", format or "json")
+
+
 def configure(level: str = "INFO", format: str = "json") -> None:
     """Sends everything to stdout in one format, gunicorn's and warnings' lines included."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
+    out = handler()
+    out.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [out]
     root.setLevel(level)
     logging.captureWarnings(True)
     # py-healthcheck logs each failed check as an error, once a probe; health.py logs the change.

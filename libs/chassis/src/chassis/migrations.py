@@ -6,7 +6,6 @@ Postgres runs a migration's DDL in its transaction, so that one that fails leave
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -91,7 +90,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("revision", nargs="?", help="default: head, or one step down")
     parser.add_argument("--directory", type=Path, default=Path("migrations"))
     options = parser.parse_args(arguments)
-    logs.configure(os.environ.get("LOG_LEVEL") or "INFO", os.environ.get("LOG_FORMAT") or "json")
+    logs.configure_early()
     action = getattr(command, options.action)
     target = {"upgrade": ["head"], "downgrade": ["-1"]}.get(options.action, [])
     if target and options.revision:

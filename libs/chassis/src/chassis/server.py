@@ -4,6 +4,7 @@
 turns 503 while the listener stays open), a watchdog for hung requests, and access logs as JSON.
 """
 
+import gc
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ from time import monotonic
 from typing import Any
 
 from gunicorn import glogging
+from gunicorn.workers.gthread import ThreadWorker
 
 from chassis import drain, logs
 from chassis.entrypoint import CONFIG, fail, settings_class
@@ -25,6 +27,7 @@ from chassis.settings import Settings, SettingsError
 
 MOST_WORKERS = 4
 QUIET = ("/health/", "/metrics")  # probed every second: logged only where they fail
+LINGER = 1.0  # seconds that a kept-alive connection gets for a request that is under way to it
 HUNG_GRACE = 5.0  # seconds that a hung request's neighbours get to finish
 
 
@@ -33,7 +36,7 @@ def configure(namespace: dict[str, Any], wsgi_app: str) -> None:
     try:
         settings = settings_class().load()
     except SettingsError as error:
-        logs.configure()
+        logs.configure_early()
         fail(CONFIG, str(error))
     logs.configure(settings.log_level, settings.log_format)
     namespace.update(options(settings, wsgi_app))
@@ -44,7 +47,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
     chosen = {
         "wsgi_app": wsgi_app,
         "bind": f"{settings.bind_address}:{settings.port}",
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "workers": settings.web_concurrency or workers(),
         "threads": settings.web_threads,
         "preload_app": True,  # one import, shared memory; db.py lets go of connections at the fork
@@ -59,7 +62,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "forwarded_allow_ips": "",  # X-Forwarded-* are the app's business, by TRUSTED_PROXIES
         "proc_name": os.environ.get("SERVICE", "web"),
         "when_ready": lambda server: ready(server, settings),
-        "post_worker_init": watchdog.start,
+        "post_worker_init": lambda worker: start_worker(worker, watchdog),
         "pre_request": watchdog.enter,
         "post_request": watchdog.leave,
         "child_exit": forget_metrics,
@@ -105,9 +108,17 @@ def cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def ready(server: Any, settings: Settings) -> None:
+    # What is loaded stays: the collector need not touch it, so that forks share its memory, and
+    # the end of a process takes 15 ms instead of 150.
+    gc.freeze()
     drain_on_signal(server, settings.drain_delay)
     if settings.dev_url:
         logging.getLogger("dev").info("open %s", settings.dev_url)
+
+
+def start_worker(worker: Any, watchdog: "Watchdog") -> None:
+    gc.freeze()
+    watchdog.start(worker)
 
 
 def drain_on_signal(server: Any, delay: float) -> None:
@@ -139,6 +150,20 @@ def drain_on_signal(server: Any, delay: float) -> None:
     signal.signal(signal.SIGALRM, stop)
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, first)
+
+
+class Worker(ThreadWorker):
+    """gthread, whose idle connections do not hold up a stop that a drain has announced.
+
+    gunicorn keeps them for two more seconds, since a client may be sending a request. By the end of
+    a drain the proxy has long been told to send them elsewhere.
+    """
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        linger = LINGER if drain.seconds() < LINGER else 0.0
+        for connection in self.keepalived_conns:
+            connection.timeout = min(connection.timeout, monotonic() + linger)
+        super().handle_exit(sig, frame)
 
 
 class Watchdog:

@@ -1,0 +1,57 @@
+"""The helper for plain programs, in a process that gets real signals."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import time
+from chassis import program
+try:
+    with program.until_signal() as stop:
+        print("working", flush=True)
+        while not stop.wait({pause}):
+            {work}
+finally:
+    print("cleaned up", flush=True)
+"""
+
+
+def start(pause: float = 60, work: str = "pass") -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(pause=pause, work=work)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "working\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait_and_the_program_cleans_up_and_exits_0(number):
+    process = start()
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert f"{number.name}: stopping" in out
+    assert out.endswith("cleaned up\n")
+
+
+def test_the_work_at_hand_is_finished_first():
+    process = start(0, "print('begun', flush=True); time.sleep(0.5); print('done', flush=True)")
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "done\ncleaned up" in out
+
+
+def test_a_second_signal_ends_it_at_once_and_still_cleans_up():
+    process = start(0, "print('begun', flush=True); time.sleep(60)")
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    assert "SIGTERM: stopping" in process.stdout.readline()
+    process.terminate()
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert out.endswith("cleaned up\n")

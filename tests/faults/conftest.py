@@ -1,0 +1,52 @@
+"""A table of what each fault cost; `make faults` prints it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import copy_tree
+
+from faults.injection import Faulty, Load, started
+
+FIGURES = pytest.StashKey[list]()
+COLUMNS = ("fault", "requests", "errors", "flip", "recover", "rows lost")
+
+
+@pytest.fixture(scope="session")
+def faulty_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_tree(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="module")
+def faulty(faulty_tree: Path) -> Iterator[Faulty]:
+    with started(faulty_tree) as stack:
+        yield stack
+
+
+@pytest.fixture
+def figures(request) -> Callable[..., None]:
+    """Keeps a row for the table that `make faults` prints."""
+    rows = request.config.stash.setdefault(FIGURES, [])
+
+    def keep(fault: str, load: Load | None = None, **values: object) -> None:
+        counted = {"requests": len(load.answers), "errors": load.errors} if load else {}
+        rows.append({"fault": fault, **counted, **values})
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    if not (rows := config.stash.get(FIGURES, [])):
+        return
+    terminalreporter.section("faults: seconds to flip readiness, seconds to recover")
+    table = [
+        COLUMNS,
+        *(tuple(shown(row.get(column.replace(" ", "_"), row.get(column))) for column in COLUMNS) for row in rows),
+    ]
+    widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
+    for line in table:
+        terminalreporter.write_line("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)))
+
+
+def shown(value: object) -> str:
+    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)

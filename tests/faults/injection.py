@@ -1,0 +1,152 @@
+"""What the fault tests share: the stack with its misbehaving routes, light load, and faults."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from harness import Stack, free_port, unique, wait_until
+
+
+@dataclass
+class Load:
+    """Light load: `threads` clients that ask one after the other, and what each answer was."""
+
+    url: str
+    method: str = "GET"
+    threads: int = 4
+    pause: float = 0.02
+    answers: list[tuple[float, int, float]] = field(default_factory=list)  # when, status or 0, seconds
+
+    def __enter__(self) -> "Load":
+        self.stopping = threading.Event()
+        self.running = [threading.Thread(target=self.ask, daemon=True) for _ in range(self.threads)]
+        for thread in self.running:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        for thread in self.running:
+            thread.join(60)
+
+    def ask(self) -> None:
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            while not self.stopping.wait(self.pause):
+                begun = time.monotonic()
+                body = {"title": f"load {begun}", "body": ""} if self.method == "POST" else None
+                try:
+                    status = client.request(self.method, self.url, json=body).status_code
+                except httpx.HTTPError:
+                    status = 0
+                self.answers.append((begun, status, time.monotonic() - begun))
+
+    def count(self, *statuses: int) -> int:
+        return sum(status in statuses for _, status, _ in self.answers)
+
+    @property
+    def errors(self) -> int:
+        return sum(not 200 <= status < 300 for _, status, _ in self.answers)
+
+    @property
+    def slowest(self) -> float:
+        return max(seconds for _, _, seconds in self.answers)
+
+
+class Faulty(Stack):
+    """Production with tests/faults/faults.yaml over it."""
+
+    def url(self, service: str, path: str = "") -> str:
+        return f"http://{self.compose('port', service, '8000').stdout.strip()}{path}"
+
+    def start(self, *services: str) -> None:
+        self.compose("up", "--detach", "--wait", *services)
+
+    def pid(self, service: str) -> int:
+        return self.container(service)["State"]["Pid"]
+
+    def workers(self, service: str) -> set[int]:
+        """Host ids of the workers: the processes whose parent is gunicorn's master."""
+        table = self.run("docker", "top", self.container(service)["Id"], "-eo", "pid,ppid,args").stdout
+        rows = [line.split(None, 2) for line in table.splitlines()[1:]]
+        gunicorns = {int(pid): int(parent) for pid, parent, args in rows if "gunicorn" in args and "tini" not in args}
+        return {pid for pid, parent in gunicorns.items() if parent in gunicorns}
+
+    def sql(self, statement: str, database: str = "web") -> str:
+        """Runs it as the superuser, inside the database's container."""
+        run = 'PGPASSWORD=$(cat /run/secrets/postgres_password) exec psql -XqAt -U postgres -h 127.0.0.1 "$@"'
+        return self.compose("exec", "-T", "db", "sh", "-c", run, "psql", "-d", database, "-c", statement).stdout.strip()
+
+    def postgres_answers(self) -> bool:
+        return self.compose("exec", "-T", "db", "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0
+
+    def log(self, service: str) -> str:
+        return self.compose("logs", "--no-log-prefix", service).stdout
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """By host process id: `docker kill` would keep the restart policy from acting."""
+    subprocess.run([*as_root(), "kill", f"-{number.value}", str(pid)], check=True)
+
+
+def as_root() -> list[str]:
+    return [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+
+
+@contextmanager
+def started(tree: Path, overlay: str = "tests/faults/faults.yaml", **settings: object) -> Iterator[Faulty]:
+    stack = Faulty(
+        tree,
+        unique("faults"),
+        COMPOSE_FILE=f"compose/base.yaml:compose/prod.yaml:{overlay}",
+        COMPOSE_ENV_FILES=".env",
+        HTTP_PORT=free_port(),
+        HTTPS_PORT=free_port(),
+        PUBLISH_ADDRESS="127.0.0.1",
+        **settings,
+    )
+    try:
+        stack.make("init")
+        stack.compose("up", "--build", "--detach", "--wait")
+        yield stack
+    finally:
+        stack.destroy()
+
+
+def status(url: str) -> int:
+    """The answer's status, 0 where there is none."""
+    try:
+        return httpx.get(url, trust_env=False, timeout=10).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def seconds_until(what: str, state: Callable[[], object], limit: float) -> float:
+    begun = time.monotonic()
+    wait_until(what, state, limit)
+    return time.monotonic() - begun
+
+
+def fault_and_recovery(stack: Faulty, inject: Callable, heal: Callable, service: str = "web-a") -> tuple[float, float]:
+    """Seconds until readiness turned 503 after the fault, and until it was back once Postgres answered.
+
+    Asserts that liveness never turned, and that nothing was restarted meanwhile.
+    """
+    ready, live = stack.url(service, "/health/ready"), stack.url(service, "/health/live")
+    started_at = stack.container(service)["State"]["StartedAt"]
+    assert status(ready) == 200
+    inject()
+    flip = seconds_until("not ready", lambda: status(ready) == 503, 20)
+    assert status(live) == 200
+    heal()
+    wait_until("Postgres answers", stack.postgres_answers, 60)
+    recover = seconds_until("ready", lambda: status(ready) == 200, 20)
+    assert status(live) == 200
+    assert stack.container(service)["State"]["StartedAt"] == started_at
+    return flip, recover

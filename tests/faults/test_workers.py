@@ -1,0 +1,86 @@
+"""A worker that dies, hangs or eats the memory is replaced while its siblings serve."""
+
+import json
+import threading
+
+import pytest
+from harness import wait_until
+
+from faults.injection import Load, kill, seconds_until, status
+
+pytestmark = pytest.mark.containers
+
+
+@pytest.fixture
+def replica(faulty):
+    url = faulty.url("web-a")
+    wait_until("ready", lambda: status(url + "/health/ready") == 200)
+    yield url
+    wait_until("ready again, by itself", lambda: status(url + "/health/ready") == 200)
+    assert faulty.container("web-a")["RestartCount"] == 0
+
+
+def served_during(load):
+    return load.count(200) / max(1, len(load.answers))
+
+
+def test_a_killed_worker_is_replaced_while_its_siblings_serve(faulty, replica, figures):
+    before = faulty.workers("web-a")
+    assert len(before) == 2
+    with Load(replica + "/probe/pid", pause=0.05) as load:
+        wait_until("some load", lambda: len(load.answers) > 20)
+        kill(min(before))
+        took = seconds_until("two workers again", lambda: len(faulty.workers("web-a")) == 2, 10)
+    assert faulty.workers("web-a") != before
+    assert load.errors <= 4  # what the dead one had in its hands
+    figures("a worker killed", load, recover=took)
+
+
+def test_a_hung_request_is_ended_with_its_traceback_and_its_neighbours_finish(faulty, replica, figures):
+    before, neighbours = faulty.workers("web-a"), []
+    threads = [threading.Thread(target=status, args=(replica + "/probe/hang",))]
+    threads += [threading.Thread(target=lambda: neighbours.append(status(replica + "/probe/slow"))) for _ in range(4)]
+    with Load(replica + "/probe/rows", pause=0.05) as load:
+        for thread in threads:
+            thread.start()
+        took = seconds_until("another worker", lambda: faulty.workers("web-a") - before, 20)
+    for thread in threads:
+        thread.join(30)
+    assert neighbours == [200] * 4
+    assert load.errors <= 4
+    entry = next(e for e in map(json.loads, faulty.log("web-a").splitlines()) if e["logger"] == "watchdog")
+    assert entry["path"] == "/probe/hang"
+    assert "probe.py" in entry["stack"]
+    assert "in hang" in entry["stack"]
+    figures("a request that hangs (limit 4 s)", load, recover=took)
+
+
+def test_a_worker_that_eats_the_memory_is_ended_by_the_kernel_and_the_container_lives(faulty, replica, figures):
+    with Load(replica + "/probe/rows", pause=0.05) as load:
+        assert status(replica + "/probe/eat") == 0
+        took = seconds_until("two workers", lambda: len(faulty.workers("web-a")) == 2, 20)
+    assert load.errors <= 8
+    figures("out of memory by the container's limit", load, recover=took)
+
+
+def test_a_request_that_kills_its_worker_is_not_sent_to_the_other_replica(faulty, replica):
+    before = faulty.workers("web-b")
+    with faulty.client() as client:
+        answer = client.get("/probe/eat", headers={"Accept": "text/plain"})
+    assert answer.status_code == 502
+    assert faulty.workers("web-a") or faulty.workers("web-b")
+    survivors = faulty.workers("web-b")
+    wait_until("all workers", lambda: len(faulty.workers("web-a")) == len(faulty.workers("web-b")) == 2)
+    # One of the two replicas lost a worker, the other none.
+    assert survivors == before or faulty.workers("web-b") != before
+
+
+def test_a_log_that_nobody_reads_blocks_no_request(faulty, figures):
+    faulty.compose("--profile", "mute", "up", "--detach", "--wait", "web-mute")
+    url = faulty.url("web-mute")
+    with Load(url + "/probe/echo?text=" + "x" * 500, pause=0, threads=8) as load:
+        wait_until("a pipe filled many times over", lambda: len(load.answers) > 1500, 60)
+    assert load.errors == 0
+    assert load.slowest < 5
+    assert faulty.log("web-mute") == ""
+    figures("a log pipe that nobody reads", load)
