@@ -8,6 +8,7 @@ import gc
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -66,6 +67,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "pre_request": watchdog.enter,
         "post_request": watchdog.leave,
         "child_exit": forget_metrics,
+        "on_exit": lambda server: shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True),
     }
     share_metrics()
     return {**chosen, **(development(wsgi_app) if settings.development else {})}
@@ -239,7 +241,7 @@ class Logger(glogging.Logger):
                 "status": status,
                 "bytes": getattr(resp, "sent", 0),
                 "seconds": round(request_time.total_seconds(), 4),
-                "client": environ.get("chassis.client") or environ.get("REMOTE_ADDR"),
+                "client": environ.get("REMOTE_ADDR"),
                 "agent": environ.get("HTTP_USER_AGENT"),
             },
         )

@@ -1,0 +1,3 @@
+from chassis import server
+
+server.configure(globals(), "web.app:create_app()")

@@ -1,0 +1,10 @@
+"""The base of every model: its metadata is what migrations are compared with."""
+
+from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase
+
+from chassis import db
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=db.NAMING)

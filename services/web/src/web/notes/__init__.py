@@ -1,0 +1,20 @@
+"""The sample: notes as pages (`/notes`) and as a JSON API (`/api/notes`).
+
+To remove it, see the README. Nothing outside of this package imports it but `web.app`.
+"""
+
+from flask import Flask
+
+from web import csrf, home
+from web.notes import api, pages
+from web.settings import Settings
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    app.config["NOTES_PER_PAGE"] = settings.notes_per_page
+    app.register_blueprint(pages.blueprint)
+    app.register_blueprint(api.blueprint)
+    # Another site can't make a browser send application/json without asking (CORS preflight), and
+    # no cookie means anything to the API.
+    csrf.protect.exempt(api.blueprint)
+    home.link(app, "Notes", page="notes.index", api="notes_api.list_notes")

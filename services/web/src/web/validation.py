@@ -1,0 +1,101 @@
+"""Input against a msgspec Struct: every fault at once, each with its field and what is wrong.
+
+msgspec stops at the first fault; a person who fills in a form, and a program, want all of them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from flask import request
+from msgspec import inspect
+from werkzeug.exceptions import BadRequest, UnprocessableEntity, UnsupportedMediaType
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Invalid(UnprocessableEntity):
+    """422; `faults` maps a field's name (None: all of it) to what is wrong, a full sentence."""
+
+    def __init__(self, faults: dict[str | None, str]) -> None:
+        self.faults = faults
+        self.errors = [pointer(name, detail) for name, detail in faults.items()]
+        count = "One value is" if len(faults) == 1 else f"{len(faults)} values are"
+        super().__init__(f"{count} not valid.")
+
+
+def check(kind: type[T], values: Mapping[str, Any], *, strict: bool = True) -> T:
+    """The values as a `kind`; text may stand for numbers unless strict. Raises Invalid."""
+    known = {each.encode_name: each for each in msgspec.structs.fields(kind)}
+    faults = {name: "There is no such field." for name in values if name not in known}
+    valid = {}
+    for name, each in known.items():
+        if name in values:
+            try:
+                valid[each.name] = msgspec.convert(values[name], each.type, strict=strict)
+            except msgspec.ValidationError as error:
+                faults[name] = explain(each.type, values[name], error)
+        elif each.required:
+            faults[name] = "This is required."
+    if faults:
+        raise Invalid(faults)
+    return kind(**valid)
+
+
+def body() -> dict[str, Any]:
+    """The request's JSON object. Raises 415 and 400, and Invalid for JSON of another kind."""
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("Send the body as application/json.")
+    try:
+        value = msgspec.json.decode(request.get_data())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The body is not JSON: {error}.") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+    if not isinstance(value, dict):
+        raise Invalid({None: "The body must be an object."})
+    return value
+
+
+def query(kind: type[T]) -> T:
+    """The query's parameters as a `kind`, those that it does not know left out. Raises Invalid."""
+    known = [each.encode_name for each in msgspec.structs.fields(kind)]
+    given = {name: request.args.getlist(name) for name in known if name in request.args}
+    try:
+        if repeated := [name for name, values in given.items() if len(values) > 1]:
+            raise Invalid(dict.fromkeys(repeated, "This must be given once."))
+        return check(kind, {name: value for name, (value,) in given.items()}, strict=False)
+    except Invalid as error:
+        error.errors = [{"parameter": name, "detail": text} for name, text in error.faults.items()]
+        raise
+
+
+def pointer(name: str | None, detail: str) -> dict[str, str]:
+    """One of a problem's `errors` (RFC 9457, 3): where in the body, as a JSON pointer, and what."""
+    place = "" if name is None else "/" + name.replace("~", "~0").replace("/", "~1")
+    return {"pointer": f"#{place}", "detail": detail}
+
+
+def explain(kind: Any, value: Any, error: msgspec.ValidationError) -> str:
+    """What is wrong with the value, in words for whoever typed it.
+
+    A type with a `pattern` says what that means: `Meta(pattern=..., extra={"pattern": "This must ..."})`.
+    """
+    plain, extra = _unwrap(inspect.type_info(kind))
+    match plain:
+        case inspect.StrType() if not isinstance(value, str):
+            return "This must be text."
+        case inspect.StrType(max_length=int(most)) if len(value) > most:
+            return f"This has {len(value):,} characters; {most:,} is the most."
+        case inspect.StrType() if not value.strip():
+            return "This must not be empty."
+        case inspect.IntType(ge=int(least), le=int(most)):
+            return f"This must be a whole number from {least:,} to {most:,}."
+    return extra.get("pattern") or f"{error}."
+
+
+def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, dict]:
+    """The type itself and its `extra`."""
+    if isinstance(kind, inspect.Metadata):
+        return kind.type, kind.extra or {}
+    return kind, {}
