@@ -27,6 +27,8 @@ OURS = (
     "TAG",
 )
 
+LONGEST = 900  # seconds of one command, a cold image build included
+
 
 class Stack:
     """A compose project of one checkout; `settings` are environment variables."""
@@ -38,7 +40,7 @@ class Stack:
         self.environment = outside | {name: str(value) for name, value in own.items()}
 
     def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
-        options = {"env": self.environment, "capture_output": True, "text": True, **options}
+        options = {"env": self.environment, "capture_output": True, "text": True, "timeout": LONGEST, **options}
         run = subprocess.run(command, cwd=self.directory, check=False, **options)
         if check and run.returncode:
             raise AssertionError(f"{' '.join(command)}: exit {run.returncode}\n{run.stdout}\n{run.stderr}")
@@ -57,6 +59,14 @@ class Stack:
 
     def container(self, service: str) -> dict:
         return next(c for c in self.containers() if c["Config"]["Labels"]["com.docker.compose.service"] == service)
+
+    def sql(self, statement: str, database: str = "web") -> str:
+        """Runs it as the superuser, inside the database's container."""
+        run = 'PGPASSWORD=$(cat /run/secrets/postgres_password) exec psql -XqAt -U postgres -h 127.0.0.1 "$@"'
+        return self.compose("exec", "-T", "db", "sh", "-c", run, "psql", "-d", database, "-c", statement).stdout.strip()
+
+    def postgres_answers(self) -> bool:
+        return self.compose("exec", "-T", "db", "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0
 
     def destroy(self) -> None:
         """Removes all that the project made, found by label, so that it works in any state."""

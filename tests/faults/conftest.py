@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import copy_tree
-
 from faults.injection import Faulty, Load, started
+from harness import copy_tree
 
 FIGURES = pytest.StashKey[list]()
 COLUMNS = ("fault", "requests", "errors", "flip", "recover", "rows lost")

@@ -78,14 +78,6 @@ class Faulty(Stack):
         gunicorns = {int(pid): int(parent) for pid, parent, args in rows if "gunicorn" in args and "tini" not in args}
         return {pid for pid, parent in gunicorns.items() if parent in gunicorns}
 
-    def sql(self, statement: str, database: str = "web") -> str:
-        """Runs it as the superuser, inside the database's container."""
-        run = 'PGPASSWORD=$(cat /run/secrets/postgres_password) exec psql -XqAt -U postgres -h 127.0.0.1 "$@"'
-        return self.compose("exec", "-T", "db", "sh", "-c", run, "psql", "-d", database, "-c", statement).stdout.strip()
-
-    def postgres_answers(self) -> bool:
-        return self.compose("exec", "-T", "db", "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0
-
     def log(self, service: str) -> str:
         return self.compose("logs", "--no-log-prefix", service).stdout
 

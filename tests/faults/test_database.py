@@ -4,9 +4,8 @@ import subprocess
 
 import httpx
 import pytest
-from harness import wait_until
-
 from faults.injection import Load, as_root, fault_and_recovery, kill, started, status
+from harness import wait_until
 
 pytestmark = pytest.mark.containers
 

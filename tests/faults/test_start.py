@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from harness import wait_until
-
 from faults.injection import status
+from harness import wait_until
 
 pytestmark = pytest.mark.containers
 

@@ -6,9 +6,8 @@ from datetime import datetime
 
 import httpx
 import pytest
-from harness import wait_until
-
 from faults.injection import status
+from harness import wait_until
 
 pytestmark = pytest.mark.containers
 

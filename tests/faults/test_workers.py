@@ -4,9 +4,8 @@ import json
 import threading
 
 import pytest
-from harness import wait_until
-
 from faults.injection import Load, kill, seconds_until, status
+from harness import wait_until
 
 pytestmark = pytest.mark.containers
 

@@ -1,0 +1,156 @@
+"""A deploy drops nothing, and a bad release changes nothing."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+from faults.injection import started
+from harness import copy_tree, wait_until
+from stack.loadtest import LoadTest
+
+pytestmark = pytest.mark.containers
+
+NEVER_READY = "RUN echo 'Schema.behind = lambda self, current: True' >> /app/libs/chassis/src/chassis/schema.py"
+CRASHES = "RUN echo 'raise RuntimeError(\"this release is broken\")' >> /app/services/web/gunicorn.conf.py"
+BAD_MIGRATION = """
+RUN printf 'from alembic import op\\nrevision, down_revision = "bad", "{head}"\\n\\
+def upgrade():\\n    op.execute("SELECT 1 / 0")\\n' > /app/services/web/migrations/versions/bad.py
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """Production with a slow route, deployed once; releases are images made from its own."""
+    tree = copy_tree(tmp_path_factory.mktemp("deploy"))
+    try:
+        with started(tree, TEST_DRAIN_DELAY=4, TEST_SLOWEST=2, DEPLOY_TIMEOUT=20) as stack:
+            yield stack
+    finally:
+        stack.run("sh", "-c", f"docker image rm --force $(docker image ls -q 'slipway-test/web:{stack.project}*')")
+
+
+@pytest.fixture
+def certificate(stack):
+    return stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+
+
+def url(stack):
+    return f"https://localhost:{stack.environment['HTTPS_PORT']}"
+
+
+def release(stack, name, *changes):
+    """An image of the service that differs by its version and by the Dockerfile's lines given."""
+    tag = f"{stack.project}-{name}"
+    lines = ["FROM slipway-test/web:local", "USER 0", *changes, "USER 10001:10001", f"ENV VERSION={name}"]
+    stack.run("docker", "build", "--quiet", "--tag", f"slipway-test/web:{tag}", "-", input="\n".join(lines))
+    return tag
+
+
+def deploy(stack, tag, **options):
+    return stack.make("deploy", f"TAG={tag}", **options)
+
+
+def versions(stack):
+    """What the replicas say that they are."""
+    ask = "import urllib.request as u, json; print(json.load(u.urlopen('http://127.0.0.1:8000/version'))['version'])"
+    return [stack.compose("exec", "-T", name, "python", "-c", ask).stdout.strip() for name in ("web-a", "web-b")]
+
+
+def test_three_deploys_under_load_fail_no_request(stack, certificate):
+    with LoadTest(url(stack), certificate) as load:
+        wait_until("load", lambda: len(load.answers) > 100)
+        for name in ("one", "two", "three"):
+            out = deploy(stack, release(stack, name)).stdout
+            assert versions(stack) == [name, name]
+    print(f"{len(load.answers)} requests, {len(load.failures)} failed, p99 {load.p99:.2f} s\n{out}")
+    assert load.failures == []
+    assert len(load.answers) > 1000
+
+
+def test_rollback_restores_the_former_image_and_can_be_taken_back(stack):
+    deploy(stack, release(stack, "old"))
+    deploy(stack, release(stack, "new"))
+    assert versions(stack) == ["new", "new"]
+    stack.make("rollback")
+    assert versions(stack) == ["old", "old"]
+    stack.make("rollback")
+    assert versions(stack) == ["new", "new"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("never-ready", NEVER_READY, "did not get ready within 20 s"),
+        ("crashes", CRASHES, "did not get ready within 20 s"),
+    ],
+)
+def test_a_release_that_does_not_start_changes_nothing_and_fails_no_request(stack, certificate, name, change, said):
+    deploy(stack, good := release(stack, "good"))
+    env = (stack.directory / ".env").read_text()
+    bad = release(stack, name, change)
+    with LoadTest(url(stack), certificate) as load:
+        wait_until("load", lambda: len(load.answers) > 50)
+        run = deploy(stack, bad, check=False)
+    assert run.returncode != 0
+    complaint = [line for line in run.stderr.splitlines() if line.startswith("make deploy:")]
+    assert len(complaint) == 1
+    assert said in complaint[0]
+    assert f"Release {good} serves" in complaint[0]
+    assert versions(stack) == ["good", "good"]
+    assert (stack.directory / ".env").read_text() == env
+    assert load.failures == []
+
+
+def test_a_migration_that_fails_leaves_the_old_release_serving(stack):
+    deploy(stack, release(stack, "good"))
+    before = {name: stack.container(name)["Id"] for name in ("web-a", "web-b")}
+    head = stack.sql("SELECT version_num FROM alembic_version")
+    run = deploy(stack, release(stack, "bad-migration", BAD_MIGRATION.format(head=head).strip()), check=False)
+    assert run.returncode != 0
+    assert "the migration failed, and the old release serves on" in run.stderr
+    assert "division by zero" in run.stderr
+    assert {name: stack.container(name)["Id"] for name in before} == before
+
+
+def test_an_unknown_release_is_one_line(stack):
+    run = deploy(stack, "no-such-release", check=False)
+    assert run.returncode != 0
+    assert "there is no image slipway-test/web:no-such-release here, and it can't be pulled" in run.stderr
+
+
+def test_a_second_deploy_is_refused_while_one_is_under_way_and_an_interrupted_one_can_be_run_again(stack):
+    deploy(stack, release(stack, "before"))
+    after = release(stack, "after")
+    first = subprocess.Popen(
+        ["make", "deploy", f"TAG={after}"], cwd=stack.directory, env=stack.environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in first.stdout:
+        if "images" in line:
+            break
+    second = deploy(stack, after, check=False)
+    assert second.returncode != 0
+    assert "another deploy is under way" in second.stderr
+    os.killpg(first.pid, signal.SIGINT)
+    first.wait(60)
+    deploy(stack, after)
+    assert versions(stack) == ["after", "after"]
+
+
+def test_rollback_without_a_former_release_is_one_line(stack):
+    env = stack.directory / ".env"
+    kept = env.read_text()
+    env.write_text("\n".join(line for line in kept.splitlines() if not line.startswith("PREVIOUS_TAG")) + "\n")
+    try:
+        run = stack.make("rollback", check=False)
+    finally:
+        env.write_text(kept)
+    assert run.returncode != 0
+    assert "there is no release to go back to" in run.stderr
+
+
+def test_a_deploy_leaves_the_proxy_and_the_database_alone(stack):
+    before = {name: stack.container(name)["Id"] for name in ("proxy", "db")}
+    deploy(stack, release(stack, "alone"))
+    assert {name: stack.container(name)["Id"] for name in before} == before
