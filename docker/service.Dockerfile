@@ -53,7 +53,8 @@ WORKDIR /app
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
-    uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source
+    uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source \
+ && rm -f "$UV_PROJECT_ENVIRONMENT/.lock" # which anybody may write to
 
 # The same and what hot reload needs.
 FROM build AS build-dev
@@ -82,13 +83,16 @@ COPY --link --from=source /app /app
 RUN python -c "import $SERVICE.app, chassis.server, chassis.migrations"
 USER 10001:10001
 # Last, since they change with every commit; they add no layer.
+ARG PYTHON
+ARG REGISTRY
 ARG VERSION=unversioned
 ARG REVISION=unknown
 ARG BUILT=unknown
 ENV VERSION=$VERSION \
     REVISION=$REVISION \
     BUILT=$BUILT
-LABEL org.opencontainers.image.title=$SERVICE \
+LABEL org.opencontainers.image.base.name=${REGISTRY:-docker.io/library/}python:${PYTHON}-slim-trixie \
+      org.opencontainers.image.title=$SERVICE \
       org.opencontainers.image.version=$VERSION \
       org.opencontainers.image.revision=$REVISION \
       org.opencontainers.image.created=$BUILT

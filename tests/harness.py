@@ -68,6 +68,9 @@ class Stack:
     def postgres_answers(self) -> bool:
         return self.compose("exec", "-T", "db", "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0
 
+    def networks(self) -> list[str]:
+        return self.run("docker", "network", "ls", "--format", "{{.Name}}", "--filter", self._label).stdout.split()
+
     def destroy(self) -> None:
         """Removes all that the project made, found by label, so that it works in any state."""
         if ids := self._list("ps", "--all"):

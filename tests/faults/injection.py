@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -22,6 +23,7 @@ class Load:
     method: str = "GET"
     threads: int = 4
     pause: float = 0.02
+    certificate: str | None = None  # the authority to trust
     answers: list[tuple[float, int, float]] = field(default_factory=list)  # when, status or 0, seconds
 
     def __enter__(self) -> "Load":
@@ -37,7 +39,8 @@ class Load:
             thread.join(60)
 
     def ask(self) -> None:
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        verify = ssl.create_default_context(cadata=self.certificate)
+        with httpx.Client(trust_env=False, timeout=30, verify=verify) as client:
             while not self.stopping.wait(self.pause):
                 begun = time.monotonic()
                 body = {"title": f"load {begun}", "body": ""} if self.method == "POST" else None

@@ -25,7 +25,7 @@ def test_the_page_shows_its_own_request_id(client):
 def test_the_page_says_what_to_do_next(browser):
     page = browser.open("/")
     assert "services/web/src/web/templates/home.html" in page.text
-    assert "make service name=billing" in page.text
+    assert "Add a service" in page.text
 
 
 def test_every_link_of_the_page_leads_somewhere(browser):

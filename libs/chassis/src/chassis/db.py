@@ -1,8 +1,10 @@
 """SQLAlchemy for a service: one engine a process, one session a request, errors as 503."""
 
 import os
+from time import monotonic, sleep
 from typing import Any
 
+import psycopg2
 import sqlalchemy
 from flask import Flask, current_app, g
 from sqlalchemy import event
@@ -11,6 +13,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wrappers import Response
 
 from chassis import errors, postgres, request_id
+from chassis.secret_file import SecretFile
 from chassis.settings import Address, Settings
 
 # Names for constraints, so that a migration can drop one by name on any database.
@@ -48,6 +51,7 @@ def create_engine(settings: Settings, **options: Any) -> sqlalchemy.Engine:
         pool_timeout=settings.database_pool_timeout,
         **{**pool, **options},
     )
+    event.listen(engine, "do_connect", _CurrentPassword(settings))
     event.listen(engine, "before_cursor_execute", _add_request_id, retval=True)
     # A child must neither use its parent's sockets nor close them under the parent.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
@@ -64,6 +68,31 @@ def engine_url(address: Address) -> sqlalchemy.URL:
         database=address.name,
         query=dict(address.options),
     )
+
+
+class _CurrentPassword:
+    """Connects with the password that stands in its file now.
+
+    While a password is being rotated, Postgres and the file differ for a moment: a refused one is
+    tried again as the file has it by then.
+    """
+
+    PAUSE, PATIENCE = 0.1, 2.0  # seconds
+
+    def __init__(self, settings: Settings) -> None:
+        self.password = SecretFile("DATABASE_PASSWORD", settings.database.password)
+
+    def __call__(self, dialect: Any, record: Any, arguments: list, parameters: dict) -> Any:
+        until = monotonic() + self.PATIENCE
+        while True:
+            parameters["password"] = self.password.read(at_once=True)
+            try:
+                return dialect.connect(*arguments, **parameters)
+            except psycopg2.OperationalError as error:
+                refused = "password authentication failed" in str(error)
+                if not refused or self.password.path is None or monotonic() > until:
+                    raise
+            sleep(self.PAUSE)
 
 
 def _add_request_id(

@@ -1,9 +1,12 @@
 """What a service signs, accepts and believes: sessions, sizes, forwarding headers, page contents."""
 
+from collections.abc import Callable, Iterable
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
+from chassis.secret_file import SecretFile
 from chassis.settings import Settings
 
 LARGEST_BODY = 1024 * 1024  # bytes, before any of it is parsed
@@ -17,7 +20,6 @@ CONTENT_SECURITY_POLICY = (
 
 def init_app(app: Flask, settings: Settings) -> None:
     app.config.update(
-        SECRET_KEY=settings.secret_key,
         # A browser takes a __Host- cookie from this very host and over HTTPS only, so that no
         # neighbouring subdomain can plant one.
         SESSION_COOKIE_NAME="__Host-session" if settings.production else "session",
@@ -28,9 +30,34 @@ def init_app(app: Flask, settings: Settings) -> None:
         MAX_FORM_MEMORY_SIZE=LARGEST_BODY,
         MAX_FORM_PARTS=MOST_FORM_PARTS,
     )
+    _follow_key(app, SecretFile("SECRET_KEY", settings.secret_key))
     app.after_request(_restrict_page)
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
+
+
+def _follow_key(app: Flask, key: SecretFile) -> None:
+    """Uses the key as its file has it at each request; before the session is read, so not in a hook."""
+    inner = app.wsgi_app
+
+    def with_current_key(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        _use_key(app, key.read())
+        return inner(environ, start_response)
+
+    _use_key(app, key.read())
+    app.wsgi_app = with_current_key
+
+
+def _use_key(app: Flask, text: str) -> None:
+    """The first line signs; the lines below it are former keys, whose sessions and forms still count."""
+    key, *former = text.splitlines() or [""]
+    if app.secret_key == key and app.config["SECRET_KEY_FALLBACKS"] == former:
+        return
+    app.config.update(
+        SECRET_KEY=key,
+        SECRET_KEY_FALLBACKS=former,
+        WTF_CSRF_SECRET_KEY=[*reversed(former), key],  # itsdangerous signs with the last
+    )
 
 
 def _restrict_page(response: Response) -> Response:

@@ -267,7 +267,7 @@ def _cross_check(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[
     secret_key, password = values.get("secret_key", ""), values.get("database_password", "")
     if not secret_key:
         faults.append("SECRET_KEY is not set. Run `make init`, or set SECRET_KEY_FILE.")
-    elif production and len(secret_key) < 32:
+    elif production and len(secret_key.splitlines()[0]) < 32:
         faults.append("SECRET_KEY is shorter than 32 characters. `make init` writes a good one.")
     if url := values.get("database_url", ""):
         if environ.get("DATABASE_HOST"):
