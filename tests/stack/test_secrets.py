@@ -1,0 +1,113 @@
+"""Secrets change while the app serves, and nobody notices."""
+
+import re
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+from faults.injection import Load
+from harness import wait_until
+
+pytestmark = pytest.mark.containers
+
+PASSWORDS = ["web_password", "web_owner_password", "postgres_password"]
+
+
+@pytest.fixture
+def stack(production):
+    return production
+
+
+def secret(stack, name):
+    return (stack.directory / "secrets" / name).read_text().split()
+
+
+def rotate(stack, name):
+    return stack.make("rotate-secret", f"s={name}")
+
+
+def token(page):
+    return re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)[1]
+
+
+def test_a_new_session_key_signs_and_the_former_one_still_reads(stack):
+    with stack.client() as client:
+        form = client.get("/notes/new")
+        before = secret(stack, "secret_key")
+        rotate(stack, "secret_key")
+        assert secret(stack, "secret_key")[1] == before[0]
+        # The form was opened before the rotation, and is sent after it.
+        sent = client.post(
+            "/notes/new",
+            data={"title": "Across a rotation", "body": "", "csrf_token": token(form)},
+            headers={"Referer": str(form.url)},
+        )
+        assert sent.status_code == 200
+        assert "Across a rotation" in sent.text
+
+
+@pytest.mark.parametrize("name", PASSWORDS)
+def test_a_password_is_changed_while_serving_and_the_old_one_is_refused(stack, name):
+    (old,) = secret(stack, name)
+    role = "postgres" if name == "postgres_password" else name.removesuffix("_password")
+    certificate = stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+    url = f"https://localhost:{stack.environment['HTTPS_PORT']}/api/notes"
+    with Load(url, certificate=certificate) as load, logging_in(stack) as logins:
+        rotate(stack, name)
+        seen = len(load.answers)
+        wait_until("load after it", lambda: len(load.answers) > seen + 50)
+    assert load.errors == 0
+    good, bad = logins
+    assert good > 20
+    assert bad == 0
+    (new,) = secret(stack, name)
+    assert new != old
+    run = stack.compose(
+        "exec", "-T", "-e", f"PGPASSWORD={old}", "db", "psql", "-U", role, "-h", "127.0.0.1", "-c", "SELECT 1", "web",
+        check=False,
+    )  # fmt: skip
+    assert "password authentication failed" in run.stderr
+
+
+# Logs in anew, as the app does, until its input ends; prints how often, and how often in vain.
+LOGIN = """
+import select, sys
+from sqlalchemy import text
+from chassis import db
+from chassis.entrypoint import settings_class
+engine, good, bad = db.create_engine(settings_class().load()), 0, 0
+print("ready", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        good += 1
+    except Exception:
+        bad += 1
+    engine.dispose()
+print(good, bad)
+"""
+
+
+@contextmanager
+def logging_in(stack):
+    process = subprocess.Popen(
+        ["docker", "compose", "exec", "-T", "web-a", "python", "-c", LOGIN],
+        cwd=stack.directory, env=stack.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    yield (result := [])
+    out, _ = process.communicate("", timeout=60)
+    result += map(int, out.split())
+
+
+def test_an_unknown_secret_is_one_line_that_names_the_known(stack):
+    run = stack.make("rotate-secret", "s=nonsense", check=False)
+    assert run.returncode != 0
+    assert "s=nonsense must be one of postgres_password, secret_key, web_owner_password, web_password" in run.stderr
+
+
+def test_the_database_still_takes_notes_and_migrations_with_the_new_passwords(stack):
+    stack.compose("run", "--rm", "-T", "migrate")
+    with stack.client() as client:
+        assert client.post("/api/notes", json={"title": "after all", "body": ""}).status_code == 201
