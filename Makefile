@@ -22,7 +22,8 @@ export UV_SYSTEM_CERTS ?= 1
 export VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 export REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 export BUILT    ?= $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)
-export DEV_PORT REGISTRY TAG
+
+quoted = '$(subst ','\'',$(1))'
 
 # s=web narrows a target to one service
 s ?=
@@ -36,6 +37,15 @@ test: .venv/installed ## Run all tests; one service's with s=web; pytest's optio
 	@.venv/bin/python -m pytest $(if $(s),services/$(s)) $(args)
 
 check: lint test ## Run what CI runs
+
+faults: .venv/installed ## Inject every fault into a production stack of its own, and print what it cost
+	@REQUIRE_ENGINE=1 .venv/bin/python -m pytest tests/faults -q $(args)
+
+contract: .venv/installed ## Score any image against the contract: IMAGE=… [PORT= HEALTH= SLOW= MIGRATE= ENV=]
+	@.venv/bin/python tests/contract/report.py
+
+loadtest: .venv/installed ## Redeploy three times under load, in a production stack of its own
+	@REQUIRE_ENGINE=1 .venv/bin/python -m pytest tests/stack/test_deploy.py -q -k under_load $(args)
 
 lint: .venv/installed ## Check style, Dockerfiles, shell scripts, workflows and compose files
 	@.venv/bin/python tools/lint.py
@@ -54,6 +64,15 @@ init: ## Write .env and secrets/ with generated values; keeps what exists
 up: ## Build and start production, and wait until it is healthy
 	@docker compose up --build --detach --wait
 
+deploy: ## Roll out this commit, or TAG=…, one replica at a time; nothing is dropped
+	@$(PYTHON) tools/deploy.py
+
+rollback: ## Go back to the release before
+	@$(PYTHON) tools/deploy.py --rollback
+
+rotate-secret: ## Change a secret while serving: s=secret_key, s=web_password, …
+	@S=$(s) $(PYTHON) tools/rotate.py
+
 down: ## Stop production and development; the data stays
 	@docker compose --file compose/base.yaml --file compose/dev.yaml down
 	@[ ! -f .env ] || docker compose down
@@ -65,6 +84,24 @@ ps: ## Show what runs
 	@docker compose ps
 
 ##@ Look after it
+
+doctor: ## Look for what goes wrong on real machines, and say what to do
+	@$(PYTHON) tools/doctor.py
+
+shell: ## Open a Python shell inside the app that runs
+	@SERVICE=$(s) $(PYTHON) tools/inside.py shell
+
+psql: ## Open psql on the database that runs, as its owner
+	@SERVICE=$(s) $(PYTHON) tools/inside.py psql
+
+run: ## Run a command inside the app that runs: cmd="python x.py --flag"
+	@SERVICE=$(s) CMD=$(call quoted,$(cmd)) $(PYTHON) tools/inside.py run
+
+backup: ## Write a verified dump of the database to backups/; another service's with s=…
+	@$(PYTHON) tools/backup.py backup $(or $(s),web)
+
+restore: ## Replace the database by a dump: file=backups/….dump; yes=1 does not ask
+	@$(PYTHON) tools/backup.py restore $(or $(s),web) "$(file)" $(if $(filter 1,$(yes)),--yes)
 
 bases: ## Build stand-ins for the base images that can't be pulled
 	@docker/bases/build
@@ -82,6 +119,9 @@ help: ## Print this
 	@UV_COMPILE_BYTECODE=1 $(UV) sync --quiet --locked --all-packages \
 	  --python "$$($(UV) python find --no-project --no-python-downloads 3.14 2>/dev/null || echo $(PYTHON))"
 	@touch $@
+
+print-uv: | $(UV)
+	@echo $(UV)
 
 .cache/uv/bin/uv:
 	@$(PYTHON) -m venv .cache/uv >/dev/null 2>&1 \

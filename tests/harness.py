@@ -17,6 +17,7 @@ import httpx
 ROOT = Path(__file__).parents[1]
 # What a developer has set must not leak into a test's stack.
 OURS = (
+    "BACKUP_",
     "COMPOSE_",
     "DEV_",
     "HTTP_PORT",
