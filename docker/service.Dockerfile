@@ -56,16 +56,9 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source \
  && rm -f "$UV_PROJECT_ENVIRONMENT/.lock" # which anybody may write to
 
-# The same and what hot reload needs.
-FROM build AS build-dev
-RUN --mount=type=cache,target=/root/.cache/uv \
-    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
-    --mount=type=bind,source=uv.lock,target=uv.lock \
-    uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source --extra dev
-
 # Development: no source in it, the repository is mounted over /app.
 FROM base AS dev
-COPY --link --from=build-dev /opt/venv /opt/venv
+COPY --link --from=build /opt/venv /opt/venv
 
 # The source, compiled beside itself.
 FROM base AS source

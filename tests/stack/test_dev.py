@@ -88,6 +88,17 @@ def test_a_saved_view_is_served_and_an_import_error_is_a_page_until_the_next_goo
     wait_until("the app again", lambda: get(url).status_code == 200)
 
 
+def test_a_save_in_the_chassis_counts_and_so_does_one_made_while_the_app_loads(dev):
+    stack, url, _ = dev
+    source = stack.directory / "libs/chassis/src/chassis/health.py"
+    good = source.read_text()
+    for word in ("once", "twice", "thrice"):  # not waiting for the reload in between
+        source.write_text(good.replace('status="alive"', f'status="{word}"'))
+    wait_until("the last save", lambda: get(url, "/health/live").json()["status"] == "thrice")
+    source.write_text(good)
+    wait_until("the good one", lambda: get(url, "/health/live").json()["status"] == "alive")
+
+
 def test_a_changed_dotenv_counts_and_any_other_file_beside_it_does_not(dev):
     stack, url, _ = dev
     post = {"json": {"title": "One more", "body": ""}, "trust_env": False}

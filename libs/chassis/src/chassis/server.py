@@ -74,19 +74,11 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
 
 
 def development(wsgi_app: str) -> dict[str, Any]:
-    """Reload on every save, by inotify where it works; an import error is a page, not an exit."""
-    root = Path.cwd()  # services/web
-    return {
-        "wsgi_app": f"chassis.dev:load({wsgi_app!r})",
-        "workers": 1,
-        "preload_app": False,
-        "reload": True,
-        "reload_extra_files": [
-            f"{root}/src/**/*",
-            f"{root}/migrations/**/*.py",
-            f"{root.parents[1]}/libs/*/src/**/*.py",
-        ],
-    }
+    """One worker that dev.py restarts on every save; an import error is a page, not an exit."""
+    from chassis import dev  # no part of production
+
+    dev.preload(wsgi_app.partition(":")[0])
+    return {"wsgi_app": f"chassis.dev:load({wsgi_app!r})", "workers": 1, "preload_app": False}
 
 
 def workers() -> int:
