@@ -3,6 +3,7 @@ and named with the way to get one; with REQUIRE_ENGINE=1, as in CI, that is a fa
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 def engine_problem() -> str | None:
     run = subprocess.run(
-        ["python3", "-c", "import engine, sys; sys.exit(engine.problem())"],
+        [sys.executable, "-c", "import engine, sys; sys.exit(engine.problem())"],
         cwd=ROOT / "tools",
         capture_output=True,
         text=True,

@@ -55,7 +55,7 @@ class Stack:
 
     def containers(self) -> list[dict]:
         """`docker inspect` of all the project's containers, stopped ones too."""
-        ids = self.run("docker", "ps", "--all", "--quiet", "--filter", self._label).stdout.split()
+        ids = self._list("ps", "--all")
         return json.loads(self.run("docker", "inspect", *ids).stdout) if ids else []
 
     def container(self, service: str) -> dict:
@@ -97,6 +97,8 @@ class Stack:
         return f"label=com.docker.compose.project={self.project}"
 
     def _list(self, *command: str) -> list[str]:
+        if not shutil.which("docker"):
+            return []  # and so nothing that it made
         return self.run("docker", *command, "--quiet", "--filter", self._label).stdout.split()
 
 
