@@ -49,12 +49,14 @@ ENV CFLAGS=-g0 \
     UV_PYTHON_DOWNLOADS=never \
     UV_SYSTEM_CERTS=1
 WORKDIR /app
-# Dependencies only, by the lock alone: an edit of the source leaves this layer as it is.
+# Dependencies only, by the lock alone: an edit of the source leaves this layer as it is. uv leaves a
+# lock file that anybody may write to, and wheels bring symbols that are a fifth of the whole.
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
     uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source \
- && rm -f "$UV_PROJECT_ENVIRONMENT/.lock" # which anybody may write to
+ && rm -f "$UV_PROJECT_ENVIRONMENT/.lock" \
+ && find "$UV_PROJECT_ENVIRONMENT" -name '*.so' -exec strip --strip-unneeded {} +
 
 # Development: no source in it, the repository is mounted over /app.
 FROM base AS dev
