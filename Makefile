@@ -62,6 +62,7 @@ init: ## Write .env and secrets/ with generated values; keeps what exists
 	@$(PYTHON) tools/init.py
 
 up: ## Build and start production, and wait until it is healthy
+	@$(PYTHON) tools/upgrade.py --check
 	@docker compose up --build --detach --wait
 
 deploy: ## Roll out this commit, or TAG=…, one replica at a time; nothing is dropped
@@ -102,6 +103,9 @@ backup: ## Write a verified dump of the database to backups/; another service's 
 
 restore: ## Replace the database by a dump: file=backups/….dump; yes=1 does not ask
 	@$(PYTHON) tools/backup.py restore $(or $(s),web) "$(file)" $(if $(filter 1,$(yes)),--yes)
+
+upgrade-postgres: ## Move the data to this release's major version of Postgres; reads go on
+	@$(PYTHON) tools/upgrade.py
 
 bases: ## Build stand-ins for the base images that can't be pulled
 	@docker/bases/build

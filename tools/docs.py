@@ -24,9 +24,13 @@ DEPLOYMENT = {
     "IMAGE_PREFIX": "What stands before an image's name, such as `registry.example/team/`.",
     "TAG": "The release that runs: the images' tag.",
     "REGISTRY": "A mirror for the base images, with its slash, such as `mirror.example/`.",
+    "POSTGRES_MAJOR": "The major version of Postgres; a former one stays until `make upgrade-postgres`.",
     "WEB_CPUS": "The CPUs that a replica may use.",
     "WEB_MEMORY": "The memory that a replica may use.",
+    "DATABASE_CPUS": "The CPUs that Postgres may use.",
     "DATABASE_MEMORY": "The memory that Postgres may use.",
+    "BACKUP_INTERVAL": "Seconds between scheduled backups, once COMPOSE_PROFILES=backup turns them on.",
+    "BACKUP_KEEP": "Scheduled backups that are kept, the newest.",
     "STOP_GRACE_PERIOD": "When a stopping replica is killed: over DRAIN_DELAY and GRACEFUL_TIMEOUT together.",
     "DEV_PORT": "The port of `make dev`.",
 }

@@ -1,4 +1,5 @@
-"""`make init`: writes `.env` and `secrets/*` with generated values; never touches one that exists.
+"""`make init`: writes `.env` and `secrets/*` with generated values, and makes the directory that
+scheduled backups go to; never touches what exists.
 
 Standard library only: it runs on a server that has just python3 and Docker.
 """
@@ -18,6 +19,7 @@ def main() -> None:
     try:
         write_env()
         write_secrets()
+        make_backups()
     except OSError as error:
         sys.exit(f"make init: cannot write {error.filename}: {error.strerror}")
 
@@ -34,6 +36,17 @@ def write_secrets() -> None:
     for name in SECRETS.findall((ROOT / "compose/prod.yaml").read_text()):
         # Readable by all, in a directory that is not: compose mounts a secret with the file's mode.
         create(directory / name, secrets.token_urlsafe(32) + "\n", mode=0o644)
+
+
+def make_backups() -> None:
+    """Where the service `backup`, a user of its own, may write, in a directory that only we may enter."""
+    directory = ROOT / "backups/scheduled"
+    known = directory.exists()
+    directory.parent.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(exist_ok=True)
+    if not known:
+        directory.chmod(0o777)  # mkdir's mode is cut by the umask
+    print(f"{'kept    ' if known else 'created '} {directory.relative_to(ROOT)}")
 
 
 def create(path: Path, text: str, mode: int) -> None:

@@ -1,0 +1,22 @@
+-- A service's database: made if it is missing, its privileges set. Safe to repeat.
+-- Run by psql as the superuser with the variables `app`, the service's role, and `database`: the
+-- service's own name, or while a backup is restored another one.
+
+\set owner :app _owner
+
+SELECT format('CREATE DATABASE %I OWNER %I', :'database', :'owner')
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
+
+REVOKE ALL     ON DATABASE :"database" FROM PUBLIC;
+GRANT  CONNECT ON DATABASE :"database" TO :"app";
+
+\connect :"database"
+
+ALTER SCHEMA public OWNER TO :"owner";
+REVOKE ALL   ON SCHEMA public FROM PUBLIC;
+GRANT  USAGE ON SCHEMA public TO :"app";
+
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
+    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
+    GRANT USAGE, SELECT ON SEQUENCES TO :"app";

@@ -1,0 +1,292 @@
+"""`make backup` and `make restore`: production's database to a file, and back, while it serves.
+
+What happens beside the database is docker/postgres/backup.sh, run in its container; here are the
+host's file, the questions and the order of the steps. Standard library only.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import engine
+
+ROOT = Path(__file__).parents[1]
+BACKUPS = ROOT / "backups"
+LOCK = ROOT / ".deploy.lock"  # tools/deploy.py holds it, too
+SCRIPT = "/opt/postgres/backup.sh"
+EXEC = ["docker", "compose", "exec", "-T", "db", SCRIPT]
+MAGIC = b"PGDMP"  # how an archive in pg_dump's custom format begins
+
+
+class Refused(Exception):
+    """What stopped us, in one line."""
+
+
+class Contents(NamedTuple):
+    database: str
+    tables: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{counted(self.tables, 'table')} with {counted(self.rows, 'row')}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make")
+    parser.add_argument("action", choices=["backup", "restore"])
+    parser.add_argument("service")
+    parser.add_argument("file", nargs="?", default="")
+    parser.add_argument("--yes", action="store_true", help="restore without a question")
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    try:
+        if why := engine.problem():
+            raise Refused(why)
+        if options.action == "backup":
+            backup(options.service)
+        else:
+            restore(options.service, options.file, options.yes)
+    except Refused as error:
+        sys.exit(f"make {options.action}: {error}")
+    except OSError as error:
+        sys.exit(f"make {options.action}: {error.filename or BACKUPS}: {error.strerror}")
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(f"\nmake {options.action}: interrupted; nothing was changed.")
+
+
+def backup(service: str) -> None:
+    """Dumps under a temporary name, reads the dump back, and only then gives it its name."""
+    started = time.monotonic()
+    BACKUPS.mkdir(mode=0o700, exist_ok=True)
+    while (path := BACKUPS / f"{service}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump").exists():
+        time.sleep(0.1)  # one was written in this very second
+    unfinished, digest = path.with_name(f".{path.name}.unfinished"), digest_of(path)
+    try:
+        checksum = dump(service, unfinished)
+        contents = check(unfinished)
+        with private(digest) as file:
+            file.write(f"{checksum}  {path.name}\n".encode())
+        unfinished.rename(path)
+    except BaseException:
+        digest.unlink(missing_ok=True)
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(f"{shown(path)}: {size(path)}, {contents}, in {seconds(started)}")
+
+
+def restore(service: str, name: str, yes: bool) -> None:
+    """Restores into a new database while the old one serves; they swap names when all is well."""
+    if not name:
+        raise Refused("which dump? Say file=backups/….dump")
+    if not yes and not sys.stdin.isatty():
+        raise Refused("it asks before it replaces a database, and here is no terminal: say yes=1 to go ahead")
+    path = Path(name)
+    with alone():
+        compose("exec", "-T", "db", "true")  # or says how to start it
+        contents = verified(path, service)
+        print(f"{name} is whole: the database {service}, {contents}.", flush=True)
+        if not digest_of(path).exists():
+            print(f"Without {digest_of(path)}, though, damage to what defines its tables goes unseen.", flush=True)
+        if not yes and input(f"Type {service} to replace the database {service} by it: ").strip() != service:
+            raise Refused("not confirmed; nothing was changed")
+        new = f"{service}_restore_{datetime.now(UTC):%Y%m%d_%H%M%S}"
+        started = time.monotonic()
+        try:
+            for step in (["select"], ["load", service, new]):
+                with path.open("rb") as archive:
+                    inside(*step, stdin=archive)
+            note = migrate(service, new)
+            took = seconds(started)
+            kept, milliseconds = swap(service, new).split()
+        except BaseException as error:
+            with suppress(Refused):  # if even that fails, the next restore removes it
+                inside("drop", new)
+            if isinstance(error, Refused):
+                raise Refused(f"{error}; the database {service} serves as before") from None
+            raise
+    print(f"Restored {contents} in {took}{note}; the app was without a database for {milliseconds} ms.")
+    print(f"The former database is kept as {kept}. To drop it, or to go back to it:")
+    print(f"  docker compose exec db {SCRIPT} drop {kept}")
+    print(f"  docker compose exec db {SCRIPT} swap {service} {kept}")
+
+
+def dump(service: str, path: Path) -> str:
+    """Writes what comes from the container, and returns its SHA-256."""
+    checksum = hashlib.sha256()
+    with private(path) as file, tempfile.TemporaryFile() as errors:
+        run = subprocess.Popen([*EXEC, "dump", service], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
+        try:
+            while chunk := run.stdout.read(1 << 20):
+                checksum.update(chunk)
+                file.write(chunk)
+        except BaseException:
+            run.kill()
+            raise
+        finally:
+            run.stdout.close()
+            run.wait()
+        if run.returncode:
+            errors.seek(0)
+            raise Refused(reason(errors.read().decode(errors="replace")))
+    return checksum.hexdigest()
+
+
+def verified(path: Path, service: str) -> Contents:
+    """What the archive holds; raises Refused unless it is whole and of this service's database."""
+    if not path.is_file():
+        raise Refused(f"there is no file {path}")
+    with path.open("rb") as archive:
+        if archive.read(len(MAGIC)) != MAGIC:
+            raise Refused(f"{path} is no archive in pg_dump's custom format; nothing was changed")
+        if digest_of(path).exists():
+            archive.seek(0)
+            expected = digest_of(path).read_text().split()
+            if expected[:1] != [hashlib.file_digest(archive, "sha256").hexdigest()]:
+                raise Refused(f"{path} is damaged, its SHA-256 differs from {digest_of(path)}; nothing was changed")
+    try:
+        contents = check(path)
+    except Refused as error:
+        raise Refused(f"{path}: {error}; nothing was changed") from None
+    if contents.database != service:
+        raise Refused(f"{path} holds the database {contents.database}, not {service}; nothing was changed")
+    return contents
+
+
+def check(path: Path) -> Contents:
+    """Reads the whole archive, its rows too, with the server's own pg_restore."""
+    with path.open("rb") as archive:
+        try:
+            database, tables, rows = inside("check", stdin=archive).split()
+        except (Refused, ValueError) as error:
+            raise Refused(f"the archive is damaged or cut off: {error}") from None
+    return Contents(database, int(tables), int(rows))
+
+
+def migrate(service: str, database: str) -> str:
+    """Brings an older backup to this release's schema before any request meets it."""
+    job = migration_job(service)
+    if not job:
+        return ""
+    command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "--env", f"DATABASE_NAME={database}", job]
+    run = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if not run.returncode:
+        return ", migrations included"
+    output = run.stdout + run.stderr
+    if "Can't locate revision" in output:  # the archive's release is a later one, whose schema we serve on as well
+        return ", its schema left as it is, a later release's"
+    raise Refused(f"the restored database can't be migrated: {last_message(output).rstrip('.')}")
+
+
+def migration_job(service: str) -> str | None:
+    """The compose service that migrates as this database's owner."""
+    services = json.loads(compose("config", "--format", "json"))["services"]
+    owners = {name: (each.get("environment") or {}).get("DATABASE_USER") for name, each in services.items()}
+    return next((name for name, owner in owners.items() if owner == f"{service}_owner"), None)
+
+
+def swap(service: str, new: str) -> str:
+    """A session of its own: Ctrl-C must not leave us in doubt about which database has the name."""
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return inside("swap", service, new, start_new_session=True)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def inside(*arguments: str, **options) -> str:
+    """Runs a step of backup.sh beside the database and returns what it prints."""
+    return compose("exec", "-T", "db", SCRIPT, *arguments, **options)
+
+
+def compose(*arguments: str, **options) -> str:
+    options = {"stdin": subprocess.DEVNULL, **options}
+    run = subprocess.run(
+        ["docker", "compose", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **options
+    )
+    if run.returncode:
+        raise Refused(reason(run.stderr))
+    return run.stdout
+
+
+def reason(output: str) -> str:
+    """The line that says what went wrong, in the words of compose, psql, pg_dump or pg_restore."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if any("is not running" in line for line in lines):
+        return "the database is not running: start it with `docker compose up --detach --wait db`"
+    wrong = [line for line in lines if "error" in line.lower() or "FATAL" in line]
+    return (wrong or lines[-1:] or ["no reason was given"])[0].removeprefix("pg_restore: error: ")
+
+
+def last_message(output: str) -> str:
+    """The message of the last JSON line of a log, or its last line."""
+    lines = output.strip().splitlines() or ["no reason was given"]
+    for line in reversed(lines):
+        if message := engine.parse(line).get("message"):
+            return message
+    return lines[-1]
+
+
+@contextmanager
+def private(path: Path) -> Iterator:
+    """A new file for this user alone, on the disk when the block ends."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(descriptor)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One restore at a time, since it takes what it finds half-made for a leftover; and no deploy
+    meanwhile, which would migrate the database that is about to be replaced."""
+    with LOCK.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused("another restore, or a deploy, is under way: wait for it to end") from None
+        yield
+
+
+def digest_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def size(path: Path) -> str:
+    amount = float(path.stat().st_size)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} GB"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def seconds(started: float) -> str:
+    return f"{time.monotonic() - started:.1f} s"
+
+
+if __name__ == "__main__":
+    main()
