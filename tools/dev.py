@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import engine
+import environment
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ["docker", "compose", "--file", "compose/base.yaml", "--file", "compose/dev.yaml"]
@@ -19,6 +20,7 @@ if (ROOT / ".env").exists():  # it lies beside compose.yaml, where compose does 
 
 def main() -> None:
     port = dev_port()
+    os.environ["DEV_PORT"] = str(port)
     why = "it was asked for" if os.environ.get("DOCKER") == "no" else engine.problem()
     if why:
         print(f"Running natively, on an embedded Postgres: {why}.", flush=True)
@@ -27,12 +29,14 @@ def main() -> None:
         sys.exit(subprocess.call(["make", "--no-print-directory", ".venv/installed"], cwd=ROOT) or become(native))
     if not runs("web"):
         refuse_taken(port)
+    if missing := engine.images_problem():
+        sys.exit(f"make dev: {missing}.")
     os.environ |= {"DEV_UID": str(os.getuid()), "DEV_GID": str(os.getgid())}
     become([*COMPOSE, "up", "--build", "--no-attach", "db"])
 
 
 def dev_port() -> int:
-    text = os.environ.get("DEV_PORT") or "8000"
+    text = environment.get("DEV_PORT", "8000")
     if not text.isdigit() or not 0 < int(text) < 65536:
         sys.exit(f"make dev: DEV_PORT must be a port from 1 to 65535, not {text!r}.")
     return int(text)

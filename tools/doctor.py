@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import engine
+import environment
 
 ROOT = Path(__file__).parents[1]
 ROOM = 5  # GB that images, a build cache and a small database take
@@ -37,8 +38,8 @@ def the_engine() -> Iterator[tuple[str, str]]:
 
 
 def base_images() -> Iterator[tuple[str, str]]:
-    prefix = os.environ.get("REGISTRY", "")
-    for image in (f"{prefix}python:3.14-slim-trixie", f"{prefix}postgres:18-trixie", f"{prefix}caddy:2"):
+    for name in engine.BASES:
+        image = environment.get("REGISTRY") + name
         if engine.run("docker", "image", "inspect", image).returncode == 0:
             continue
         if engine.run("docker", "manifest", "inspect", image).returncode:
@@ -57,7 +58,7 @@ def disk() -> Iterator[tuple[str, str]]:
 def ports() -> Iterator[tuple[str, str]]:
     wanted = {"DEV_PORT": "8000", "HTTP_PORT": "80", "HTTPS_PORT": "443"}
     for name, default in wanted.items():
-        port = os.environ.get(name) or settings().get(name) or default
+        port = environment.get(name, default)
         if port.isdigit() and taken(int(port)) and not ours(port):
             yield HINT, f"port {port} ({name}) is taken: stop what listens there, or set {name} in .env"
 
@@ -80,7 +81,7 @@ def environment_file() -> Iterator[tuple[str, str]]:
         return
     known = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     known |= {f"{name}_FILE" for name in known} | {"PREVIOUS_TAG"}
-    if strange := sorted(settings().keys() - known):
+    if strange := sorted(environment.in_file().keys() - known):
         yield (
             HINT,
             f".env sets {', '.join(strange)}, which .env.example does not know: misspelt, or an older release's?",
@@ -139,11 +140,6 @@ def tools() -> Iterator[tuple[str, str]]:
         and subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True, check=False).returncode
     ):
         yield BAD, "python3 can't make environments: install the package python3-venv"
-
-
-def settings() -> dict[str, str]:
-    text = (ROOT / ".env").read_text() if (ROOT / ".env").exists() else ""
-    return dict(re.findall(r"^([A-Za-z_]+)=(.*)$", text, re.MULTILINE))
 
 
 CHECKS = (tools, the_engine, disk, ports, environment_file, secrets, line_ends, place, owner)

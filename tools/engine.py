@@ -1,4 +1,4 @@
-"""The container engine: whether one answers, and one line on what to do where none does.
+"""The container engine and its base images: one line on what to do where something is missing.
 
 `python3 tools/engine.py` exits 0 or prints that line and exits 1. Standard library only.
 """
@@ -8,6 +8,9 @@ import shutil
 import subprocess
 import sys
 
+import environment
+
+BASES = ("python:3.14-slim-trixie", "postgres:18-trixie", "caddy:2")
 TIMEOUT = 20  # seconds; an engine under load takes a few
 COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
 
@@ -39,6 +42,18 @@ def compose_problem() -> str | None:
     return None
 
 
+def images_problem() -> str | None:
+    """Pulls the base images that are not here; the first that can't be had, in one line."""
+    for name in BASES:
+        image = environment.get("REGISTRY") + name
+        if run("docker", "image", "inspect", image).returncode == 0:
+            continue
+        print(f"Pulling {image} …", flush=True)
+        if subprocess.run(["docker", "pull", "--quiet", image], capture_output=True, check=False).returncode:
+            return f"{image} is not here and can't be pulled: `make bases` builds it, REGISTRY=mirror/ names a mirror"
+    return None
+
+
 def run(*command: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
@@ -51,6 +66,5 @@ def parse(text: str) -> dict:
 
 
 if __name__ == "__main__":
-    found = problem()
-    if found:
-        sys.exit(found)
+    if found := problem() or images_problem():
+        sys.exit(f"{found}.")

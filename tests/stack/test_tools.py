@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from harness import Stack, copy_tree, unique
+from harness import Stack, copy_tree, free_port, unique
 
 
 @pytest.mark.containers
@@ -65,3 +65,26 @@ def test_a_malformed_port_is_one_line(fresh, port):
     )
     assert run.returncode != 0
     assert "DEV_PORT must be a port from 1 to 65535" in run.stderr
+
+
+def said(run):
+    """What a failed make printed, without make's own last line."""
+    assert run.returncode != 0
+    return [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
+
+
+def test_an_engine_that_does_not_answer_is_one_line(fresh):
+    environment = {**fresh.environment, "DOCKER_HOST": "tcp://127.0.0.1:9"}
+    (line,) = said(fresh.make("up", check=False, env=environment))
+    assert "start Docker" in line or "Docker is not installed" in line
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("verb", ["up", "dev"])
+def test_a_registry_out_of_reach_is_one_line_that_names_the_ways_out(fresh, verb):
+    environment = {**fresh.environment, "REGISTRY": "nowhere.invalid/", "DEV_PORT": str(free_port())}
+    (line,) = said(fresh.make(verb, check=False, env=environment))
+    assert "nowhere.invalid/python:3.14-slim-trixie is not here and can't be pulled" in line
+    assert "`make bases`" in line
+    assert "REGISTRY=" in line
+    assert fresh.containers() == []
