@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[1]
-# What a developer has set must not leak into a test's stack.
+# What a developer has set must not leak into a test's stack, nor what `make test` tells a make below it.
 OURS = (
     "BACKUP_",
     "COMPOSE_",
@@ -23,6 +23,9 @@ OURS = (
     "HTTP_PORT",
     "HTTPS_PORT",
     "IMAGE_PREFIX",
+    "MAKE",
+    "MFLAGS",
+    "POSTGRES_MAJOR",
     "PUBLISH_ADDRESS",
     "SITE_ADDRESS",
     "TAG",
@@ -80,13 +83,15 @@ class Stack:
             if names := self._list(kind, "ls"):
                 self.run("docker", kind, "rm", *names)
 
-    def client(self) -> httpx.Client:
-        """An HTTPS client that trusts the proxy's own authority, and that alone."""
+    def trust(self) -> ssl.SSLContext:
+        """Trusts the proxy's own authority, and that alone."""
         certificate = self.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
-        context = ssl.create_default_context(cadata=certificate)
+        return ssl.create_default_context(cadata=certificate)
+
+    def client(self) -> httpx.Client:
         return httpx.Client(
             base_url=f"https://localhost:{self.environment['HTTPS_PORT']}",
-            verify=context,
+            verify=self.trust(),
             trust_env=False,
             timeout=20,
             follow_redirects=True,

@@ -25,6 +25,7 @@ class Load:
     pause: float = 0.02
     certificate: str | None = None  # the authority to trust
     answers: list[tuple[float, int, float]] = field(default_factory=list)  # when, status or 0, seconds
+    broken: list[str] = field(default_factory=list)  # what became of those with no status
 
     def __enter__(self) -> "Load":
         self.stopping = threading.Event()
@@ -46,8 +47,9 @@ class Load:
                 body = {"title": f"load {begun}", "body": ""} if self.method == "POST" else None
                 try:
                     status = client.request(self.method, self.url, json=body).status_code
-                except httpx.HTTPError:
+                except httpx.HTTPError as error:
                     status = 0
+                    self.broken.append(repr(error))
                 self.answers.append((begun, status, time.monotonic() - begun))
 
     def count(self, *statuses: int) -> int:

@@ -30,6 +30,7 @@ def check(load, flip, recover):
     assert flip < FLIP
     assert recover < RECOVER
     assert load.slowest < BOUND
+    assert load.broken == []
     assert {code for _, code, _ in load.answers} <= {200, 201, 503}
 
 

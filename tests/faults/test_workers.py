@@ -51,7 +51,7 @@ def test_a_hung_request_is_ended_with_its_traceback_and_its_neighbours_finish(fa
     assert entry["path"] == "/probe/hang"
     assert "probe.py" in entry["stack"]
     assert "in hang" in entry["stack"]
-    figures("a request that hangs (limit 4 s)", load, recover=took)
+    figures("a request that hangs (limit 7 s)", load, recover=took)
 
 
 def test_a_worker_that_eats_the_memory_is_ended_by_the_kernel_and_the_container_lives(faulty, replica, figures):
