@@ -40,7 +40,8 @@ class Stack:
     def __init__(self, directory: Path, project: str, **settings: Any) -> None:
         self.directory, self.project = directory, project
         outside = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        own = {"COMPOSE_PROJECT_NAME": project, "IMAGE_PREFIX": "slipway-test/", **settings}
+        # Images of its own as well: another run's build must not take the place of one.
+        own = {"COMPOSE_PROJECT_NAME": project, "IMAGE_PREFIX": f"slipway-test/{project}-", **settings}
         self.environment = outside | {name: str(value) for name, value in own.items()}
 
     def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
@@ -79,6 +80,8 @@ class Stack:
         """Removes all that the project made, found by label, so that it works in any state."""
         if ids := self._list("ps", "--all"):
             self.run("docker", "rm", "--force", "--volumes", *ids)
+        if images := self._images():
+            self.run("docker", "image", "rm", "--force", *images)
         for kind in ("volume", "network"):
             if names := self._list(kind, "ls"):
                 self.run("docker", kind, "rm", *names)
@@ -96,6 +99,16 @@ class Stack:
             timeout=20,
             follow_redirects=True,
         )
+
+    def image(self, tag: str = "local") -> str:
+        """The name of the service's image."""
+        return f"{self.environment['IMAGE_PREFIX']}web:{tag}"
+
+    def _images(self) -> list[str]:
+        if not shutil.which("docker"):
+            return []
+        pattern = f"{self.environment['IMAGE_PREFIX']}*"
+        return self.run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", pattern).stdout.split()
 
     @property
     def _label(self) -> str:

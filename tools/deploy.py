@@ -179,8 +179,8 @@ def read(name: str) -> str | None:
     return found[-1].strip() if found else None
 
 
-def compose(*arguments: str, tag: str | None = None) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name != "TAG"}
+def compose(*arguments: str, tag: str | None = None, **variables: str) -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if name != "TAG"} | variables
     if tag:
         environment |= {"TAG": tag, "VERSION": tag}
     return subprocess.run(

@@ -39,8 +39,13 @@ prepare_directories() {
 
 check_settings() {
     # 18 keeps its data one level deeper; a volume at the old place would silently hold nothing.
-    ! grep -q ' /var/lib/postgresql/data ' /proc/self/mountinfo \
+    [ "$PG_MAJOR" -lt 18 ] || ! grep -q ' /var/lib/postgresql/data ' /proc/self/mountinfo \
         || die "a volume is mounted at /var/lib/postgresql/data. Since 18, mount it at /var/lib/postgresql."
+    local former
+    for former in /var/lib/postgresql{,/data,/*/docker}; do
+        [ "$PG_MAJOR" -lt 18 ] || [ ! -s "$former/PG_VERSION" ] \
+            || die "there is data of another major version in $former; an empty database beside it is not made."
+    done
     [ -n "$POSTGRES_PASSWORD" ] || [ "$POSTGRES_HOST_AUTH_METHOD" = trust ] \
         || die "POSTGRES_PASSWORD is not set, and the superuser needs one. Set it, or POSTGRES_PASSWORD_FILE;" \
             "POSTGRES_HOST_AUTH_METHOD=trust lets everybody in without a password."

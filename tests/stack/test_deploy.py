@@ -23,11 +23,8 @@ def upgrade():\\n    op.execute("SELECT 1 / 0")\\n' > /app/services/web/migratio
 def stack(tmp_path_factory):
     """Production with a slow route, deployed once; releases are images made from its own."""
     tree = copy_tree(tmp_path_factory.mktemp("deploy"))
-    try:
-        with started(tree, TEST_DRAIN_DELAY=4, TEST_SLOWEST=2, DEPLOY_TIMEOUT=20) as stack:
-            yield stack
-    finally:
-        stack.run("sh", "-c", f"docker image rm --force $(docker image ls -q 'slipway-test/web:{stack.project}*')")
+    with started(tree, TEST_DRAIN_DELAY=4, TEST_SLOWEST=2, DEPLOY_TIMEOUT=20) as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -41,10 +38,9 @@ def url(stack):
 
 def release(stack, name, *changes):
     """An image of the service that differs by its version and by the Dockerfile's lines given."""
-    tag = f"{stack.project}-{name}"
-    lines = ["FROM slipway-test/web:local", "USER 0", *changes, "USER 10001:10001", f"ENV VERSION={name}"]
-    stack.run("docker", "build", "--quiet", "--tag", f"slipway-test/web:{tag}", "-", input="\n".join(lines))
-    return tag
+    lines = [f"FROM {stack.image()}", "USER 0", *changes, "USER 10001:10001", f"ENV VERSION={name}"]
+    stack.run("docker", "build", "--quiet", "--tag", stack.image(name), "-", input="\n".join(lines))
+    return name
 
 
 def deploy(stack, tag, **options):
@@ -66,6 +62,18 @@ def test_three_deploys_under_load_fail_no_request(stack, certificate):
     print(f"{len(load.answers)} requests, {len(load.failures)} failed, p99 {load.p99:.2f} s\n{out}")
     assert load.failures == []
     assert len(load.answers) > 1000
+
+
+def test_a_careless_compose_up_holds_requests_and_loses_none(stack, certificate):
+    deploy(stack, release(stack, "careful"))
+    careless = {**stack.environment, "TAG": release(stack, "careless")}
+    with LoadTest(url(stack), certificate) as load:
+        wait_until("load", lambda: len(load.answers) > 50)
+        stack.compose("up", "--detach", "--no-build", env=careless)
+        wait_until("the new release, both of it", lambda: versions(stack) == ["careless", "careless"], 60)
+    stack.compose("up", "--detach", "--wait", "--no-build")
+    print(f"{len(load.answers)} requests, {len(load.failures)} failed, p99 {load.p99:.2f} s")
+    assert load.failures == []
 
 
 def test_rollback_restores_the_former_image_and_can_be_taken_back(stack):
@@ -116,7 +124,7 @@ def test_a_migration_that_fails_leaves_the_old_release_serving(stack):
 def test_an_unknown_release_is_one_line(stack):
     run = deploy(stack, "no-such-release", check=False)
     assert run.returncode != 0
-    assert "there is no image slipway-test/web:no-such-release here, and it can't be pulled" in run.stderr
+    assert f"there is no image {stack.image('no-such-release')} here, and it can't be pulled" in run.stderr
 
 
 def test_a_second_deploy_is_refused_while_one_is_under_way_and_an_interrupted_one_can_be_run_again(stack):

@@ -111,6 +111,17 @@ def test_an_unreachable_database_is_503_with_retry_after(app, client):
     assert answer.json["request_id"] == answer.headers["X-Request-ID"]
 
 
+def test_a_write_to_a_read_only_database_is_503_too(app, client):
+    @app.get("/write")
+    def write():
+        db.session().execute(text("SET TRANSACTION READ ONLY"))
+        db.session().execute(text("CREATE TABLE refused ()"))
+
+    answer = client.get("/write")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+
+
 def test_a_request_gives_its_connection_back(app, client):
     @app.get("/one")
     def one():

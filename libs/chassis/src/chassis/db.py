@@ -5,6 +5,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import psycopg2
+import psycopg2.errors
 import sqlalchemy
 from flask import Flask, current_app, g
 from sqlalchemy import event
@@ -32,6 +33,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.teardown_appcontext(_close_session)
     app.register_error_handler(sqlalchemy.exc.OperationalError, _unavailable)
     app.register_error_handler(sqlalchemy.exc.TimeoutError, _unavailable)
+    app.register_error_handler(sqlalchemy.exc.InternalError, _read_only)
 
 
 def session() -> Session:
@@ -113,3 +115,10 @@ def _unavailable(error: Exception) -> Response:
     current_app.logger.warning("the database is unavailable: %s", postgres.reason(error))
     busy = ServiceUnavailable("The database does not answer. Try again in a moment.", retry_after=2)
     return errors.answer(busy)
+
+
+def _read_only(error: sqlalchemy.exc.InternalError) -> Response:
+    """Refused writes, while `make upgrade-postgres` copies the rows."""
+    if isinstance(error.orig, psycopg2.errors.ReadOnlySqlTransaction):
+        return _unavailable(error)
+    raise error

@@ -1,0 +1,234 @@
+"""`make upgrade-postgres`: from a former major version to the one that the release names, rows kept.
+
+The old server goes on serving reads while its rows are copied into a new cluster beside its data;
+then the new one takes its place. What runs beside the databases is docker/postgres/upgrade.sh.
+With --check it only says whether an upgrade is due. Standard library only.
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+
+import backup
+import deploy
+import engine
+from deploy import Failed, compose, expect, step
+
+SCRIPT = "/opt/postgres/upgrade.sh"
+COPY = ("roles", "databases", "analyze")
+
+
+def main() -> None:
+    with deploy.alone():
+        deploy.check()
+        wanted = release()
+        present(wanted)
+        if not (former := due(wanted)):
+            return
+        try:
+            upgrade(former, wanted)
+        except (Failed, backup.Refused) as failure:
+            raise Failed(f"{failure}; {remains(former)}") from None
+
+
+def upgrade(former: str, wanted: str) -> None:
+    began = time.monotonic()
+    print(f"upgrade Postgres from {former} to {wanted}", flush=True)
+    with step(f"Postgres {former}"):
+        serve(former)
+    with step("check"):
+        once("check")
+    dump()
+    with worker() as inside:
+        with step(f"Postgres {wanted}"):
+            inside("create")
+        with frozen() as since:
+            for each in COPY:
+                with step(each):
+                    inside(each)
+            with step("compare"):
+                tables, rows = map(int, inside("compare").split())
+            with step("to disk"):
+                inside("finish")
+            away = time.monotonic()
+            with step("switch"):
+                switch(inside, former, wanted)
+            ended = time.monotonic()
+    with step("app"):
+        start_app()
+    print(
+        f"Postgres {wanted} serves {backup.counted(tables, 'table')} with {backup.counted(rows, 'row')},"
+        f" after {time.monotonic() - began:.1f} s; {ended - since:.1f} s without writes, the last"
+        f" {ended - away:.1f} s without reads."
+    )
+    print(kept(former))
+
+
+def release() -> str:
+    """The major version that this release, or .env, asks for."""
+    image = config()["services"]["db"]["image"]
+    if not (match := re.search(r"postgres:(\d+)", image)):
+        raise Failed(f"the image {image} does not say its major version: postgres:18-trixie would")
+    return match[1]
+
+
+def config() -> dict:
+    return json.loads(compose("config", "--format", "json").stdout)
+
+
+def present(major: str) -> None:
+    """Pulls the image before anything is touched, unless it is here."""
+    names = compose("config", "--images", "db", POSTGRES_MAJOR=major).stdout.split()
+    if missing := [name for name in names if "postgres:" in name and not deploy.exists(name)]:
+        run = compose("pull", "db", POSTGRES_MAJOR=major)
+        expect(run, f"there is no image {missing[0]} here, and it can't be pulled")
+
+
+def due(wanted: str) -> str | None:
+    """The version to upgrade from; says so where there is nothing to do."""
+    found = [line.split()[0] for line in once("found").splitlines()]
+    former = [major for major in found if major != wanted]
+    if wanted in found or not former:
+        print(f"There is nothing to do: the data is Postgres {wanted}'s." if found else "There is no data to upgrade.")
+        for major in former:
+            print(kept(major))
+        return None
+    if int(former[-1]) > int(wanted):
+        raise Failed(f"the data is Postgres {former[-1]}'s, later than {wanted}: there is no way back but a backup")
+    return former[-1]
+
+
+def kept(major: str) -> str:
+    return f"Postgres {major}'s data is kept as it was. To be rid of it: docker compose exec db {SCRIPT} forget {major}"
+
+
+def serve(major: str) -> None:
+    """Where the old server runs it is left alone; else this release starts it on its data."""
+    if running() != major:
+        present(major)
+        start(major)
+
+
+def running() -> str | None:
+    """The major version of the database that serves now."""
+    ask = compose("exec", "-T", "db", "sh", "-c", "pg_isready -qh 127.0.0.1 && echo $PG_MAJOR")
+    return ask.stdout.strip() or None
+
+
+def start(major: str) -> None:
+    run = compose("up", "--detach", "--no-deps", "--wait", "db", POSTGRES_MAJOR=major)
+    if run.returncode:
+        said = deploy.last_line(compose("logs", "--no-log-prefix", "--tail", "5", "db").stdout)
+        raise Failed(f"Postgres {major} does not start: {said}")
+
+
+def dump() -> None:
+    """A verified backup of each service's database, by `make backup`."""
+    for path in sorted((deploy.ROOT / "secrets").glob("*_owner_password")):
+        said = StringIO()
+        with step("backup"), redirect_stdout(said):
+            backup.backup(path.name.removesuffix("_owner_password"))
+        print(f"    {said.getvalue().strip()}", flush=True)
+
+
+@contextmanager
+def frozen() -> Iterator[float]:
+    """The old server takes no writes until this ends, however it ends: a process beside it waits for us."""
+    command = ["docker", "compose", "exec", "-T", "db", SCRIPT, "freeze"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with step("no writes"):
+        since = time.monotonic()
+        holder = subprocess.Popen(command, cwd=deploy.ROOT, text=True, start_new_session=True, **pipes)
+        if holder.stdout.readline().strip() != "frozen":
+            raise Failed(f"the old server can't be kept from writing: {backup.reason(holder.communicate()[1])}")
+    try:
+        yield since
+    finally:
+        holder.communicate()
+
+
+@contextmanager
+def worker() -> Iterator:
+    """A container of the new version beside the old server, with the same volume; what runs steps in it."""
+    name = f"{config()['name']}-upgrade"
+    engine.run("docker", "rm", "--force", "--volumes", name)  # of a run that was killed
+    run = compose("run", "--detach", "--no-deps", "--name", name, "--entrypoint", "sleep", "db", "infinity")
+    expect(run, "the new version's container does not start")
+
+    def inside(action: str) -> str:
+        return done(subprocess.run(["docker", "exec", name, SCRIPT, action], capture_output=True, text=True), action)
+
+    try:
+        yield inside
+    finally:
+        engine.run("docker", "rm", "--force", "--volumes", name)
+
+
+def once(action: str) -> str:
+    return done(compose("run", "--rm", "--no-deps", "-T", "--entrypoint", SCRIPT, "db", action), action)
+
+
+def done(run: subprocess.CompletedProcess, action: str) -> str:
+    if run.returncode:
+        lines = [line for line in run.stderr.splitlines() if not re.match(r"\s*(Container|Network|Volume) ", line)]
+        raise Failed(f"the step {action} failed: {backup.reason(chr(10).join(lines))}")
+    return run.stdout
+
+
+def switch(inside, former: str, wanted: str) -> None:
+    """The old server stops before the new cluster has its place: at no moment could both be written to."""
+    try:
+        expect(compose("stop", "db"), "the old server does not stop")
+        inside("adopt")
+        start(wanted)
+    except BaseException:
+        compose("stop", "db")
+        once("discard")
+        start(former)
+        raise
+
+
+def start_app() -> None:
+    """What is not running is started, and what runs stays; but a dump needs the server's own version."""
+    run = compose("up", "--detach", "--no-recreate", "--wait")
+    if run.returncode:
+        log = compose("logs", "--no-log-prefix", "--tail", "20", *deploy.migrations()).stdout
+        said = f"{deploy.last_line(run.stderr)}: {deploy.last_message(log) or deploy.last_line(log)}"
+        raise Failed(f"Postgres is upgraded, but the app does not start: {said}")
+    if "backup" in deploy.services():
+        expect(compose("up", "--detach", "--no-deps", "backup"), "Postgres is upgraded, but the backups do not start")
+
+
+def remains(former: str | None = None) -> str:
+    """What serves after a failure, for its message."""
+    major = running()
+    return (
+        f"Postgres {major} serves{' as before' * (major == former)}" if major else "no database serves, no row is lost"
+    )
+
+
+def refuse_if_due() -> None:
+    """Before `docker compose up` takes a server away whose data the next can't read."""
+    now = running() if not engine.problem() and not compose("config", "--quiet").returncode else None
+    if now and now != (wanted := release()):
+        sys.exit(
+            f"make up: Postgres {now} runs and this release wants {wanted}: run `make upgrade-postgres`,"
+            f" or set POSTGRES_MAJOR={now} in .env."
+        )
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    try:
+        refuse_if_due() if "--check" in sys.argv else main()
+    except (Failed, backup.Refused) as failure:
+        sys.exit(f"make upgrade-postgres: {failure}.")
+    except KeyboardInterrupt:
+        sys.exit(f"\nmake upgrade-postgres: interrupted; {remains()}. Run it again.")
