@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ROOT, Stack, copy_tree, free_port, unique
+from harness import ROOT, Stack, copy_tree, ports, started, unique
 
 HOW_TO_GET_AN_ENGINE = (
     "start Docker (https://docs.docker.com/engine/install), or on a bare Debian machine: sudo .ci/engine"
@@ -60,19 +60,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def production(checkout: Path) -> Iterator[Stack]:
     """Production, as a new user starts it, on free ports and under a name of its own."""
-    stack = Stack(
-        checkout,
-        unique("prod"),
-        HTTP_PORT=free_port(),
-        HTTPS_PORT=free_port(),
-        PUBLISH_ADDRESS="127.0.0.1",
-    )
-    try:
-        stack.make("init")
-        stack.compose("up", "--build", "--detach", "--wait")
+    with started(Stack(checkout, unique("prod"), **ports())) as stack:
         yield stack
-    finally:
-        stack.destroy()
 
 
 @pytest.fixture(scope="session")

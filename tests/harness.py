@@ -8,9 +8,10 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -118,6 +119,25 @@ class Stack:
         if not shutil.which("docker"):
             return []  # and so nothing that it made
         return self.run("docker", *command, "--quiet", "--filter", self._label).stdout.split()
+
+
+AnyStack = TypeVar("AnyStack", bound=Stack)
+
+
+@contextmanager
+def started(stack: AnyStack) -> Iterator[AnyStack]:
+    """The stack after `make init` and `docker compose up`; gone again afterwards, whatever happens."""
+    try:
+        stack.make("init")
+        stack.compose("up", "--build", "--detach", "--wait")
+        yield stack
+    finally:
+        stack.destroy()
+
+
+def ports() -> dict[str, Any]:
+    """Free ones, on the loopback alone."""
+    return {"HTTP_PORT": free_port(), "HTTPS_PORT": free_port(), "PUBLISH_ADDRESS": "127.0.0.1"}
 
 
 def wait_until(what: str, state: Callable[[], Any], seconds: float = 30.0) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults.injection import Faulty, Load, started
+from faults.injection import Faulty, Load, faulty_production
 from harness import copy_tree
 
 FIGURES = pytest.StashKey[list]()
@@ -18,7 +18,7 @@ def faulty_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def faulty(faulty_tree: Path) -> Iterator[Faulty]:
-    with started(faulty_tree) as stack:
+    with faulty_production(faulty_tree) as stack:
         yield stack
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from harness import Stack, free_port, unique, wait_until
+from harness import Stack, ports, started, unique, wait_until
 
 
 @dataclass
@@ -97,23 +97,11 @@ def as_root() -> list[str]:
 
 
 @contextmanager
-def started(tree: Path, overlay: str = "tests/faults/faults.yaml", **settings: object) -> Iterator[Faulty]:
-    stack = Faulty(
-        tree,
-        unique("faults"),
-        COMPOSE_FILE=f"compose/base.yaml:compose/prod.yaml:{overlay}",
-        COMPOSE_ENV_FILES=".env",
-        HTTP_PORT=free_port(),
-        HTTPS_PORT=free_port(),
-        PUBLISH_ADDRESS="127.0.0.1",
-        **settings,
-    )
-    try:
-        stack.make("init")
-        stack.compose("up", "--build", "--detach", "--wait")
+def faulty_production(tree: Path, overlay: str = "tests/faults/faults.yaml", **settings: object) -> Iterator[Faulty]:
+    files = f"compose/base.yaml:compose/prod.yaml:{overlay}"
+    environment = {"COMPOSE_FILE": files, "COMPOSE_ENV_FILES": ".env", **ports(), **settings}
+    with started(Faulty(tree, unique("faults"), **environment)) as stack:
         yield stack
-    finally:
-        stack.destroy()
 
 
 def status(url: str) -> int:

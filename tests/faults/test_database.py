@@ -4,7 +4,7 @@ import subprocess
 
 import httpx
 import pytest
-from faults.injection import Load, as_root, fault_and_recovery, kill, started, status
+from faults.injection import Load, as_root, fault_and_recovery, faulty_production, kill, status
 from harness import wait_until
 
 pytestmark = pytest.mark.containers
@@ -131,7 +131,7 @@ def test_connections_exhausted(stack, figures):
 
 
 def test_a_full_disk_is_503_for_writes_and_nothing_for_reads(faulty_tree, figures):
-    with started(faulty_tree, "tests/faults/faults.yaml:tests/faults/small-disk.yaml") as stack:
+    with faulty_production(faulty_tree, "tests/faults/faults.yaml:tests/faults/small-disk.yaml") as stack:
         fill = "head -c 1G /dev/zero > /var/lib/postgresql/filler; true"
         with Load(stack.url("web-a", "/api/notes"), "POST") as load:
             wait_until("some writes", lambda: acknowledged(load) > 20)

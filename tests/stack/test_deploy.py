@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from faults.injection import started
+from faults.injection import faulty_production
 from harness import copy_tree, wait_until
 from stack.loadtest import LoadTest
 
@@ -23,7 +23,7 @@ def upgrade():\\n    op.execute("SELECT 1 / 0")\\n' > /app/services/web/migratio
 def stack(tmp_path_factory):
     """Production with a slow route, deployed once; releases are images made from its own."""
     tree = copy_tree(tmp_path_factory.mktemp("deploy"))
-    with started(tree, TEST_DRAIN_DELAY=4, TEST_SLOWEST=2, DEPLOY_TIMEOUT=20) as stack:
+    with faulty_production(tree, TEST_DRAIN_DELAY=4, TEST_SLOWEST=2, DEPLOY_TIMEOUT=20) as stack:
         yield stack
 
 
