@@ -62,6 +62,7 @@ init: ## Write .env and secrets/ with generated values; keeps what exists
 	@$(PYTHON) tools/init.py
 
 up: ## Build and start production, and wait until it is healthy
+	@$(PYTHON) tools/engine.py
 	@$(PYTHON) tools/upgrade.py --check
 	@docker compose up --build --detach --wait
 
@@ -73,6 +74,15 @@ rollback: ## Go back to the release before
 
 rotate-secret: ## Change a secret while serving: s=secret_key, s=web_password, …
 	@S=$(s) $(PYTHON) tools/rotate.py
+
+proxy-reload: ## Have the proxy take up an edited docker/proxy/Caddyfile; a mistake changes nothing
+	@$(PYTHON) tools/proxy.py
+
+maintenance: ## Answer 503 with a page that says so, until `make maintenance-off`
+	@touch docker/proxy/maintenance
+
+maintenance-off: ## Serve again
+	@rm -f docker/proxy/maintenance
 
 down: ## Stop production and development; the data stays
 	@docker compose --file compose/base.yaml --file compose/dev.yaml down
@@ -115,7 +125,7 @@ clean: ## Remove what make has made here: environments, caches, the native datab
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The environment for tests, tools and native runs: made again when the lock changes.
 .venv/installed: pyproject.toml uv.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) | $(UV)

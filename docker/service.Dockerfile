@@ -72,6 +72,8 @@ RUN python -m compileall -q /app
 # Production: no compiler, no uv, no tests, nothing that the app may write to.
 FROM base AS runtime
 ARG SERVICE
+# Where compose mounts the volume of static files: a new one takes the directory's owner.
+RUN install --directory --owner=10001 --group=10001 /srv/static
 COPY --link --from=build /opt/venv /opt/venv
 COPY --link --from=source /app /app
 # A module that is missing fails the build, not the start.

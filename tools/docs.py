@@ -17,7 +17,7 @@ BY_MAKE = {"BUILT", "DEV_GID", "DEV_UID", "REVISION", "VERSION"}  # never set by
 
 # What compose reads: the names and defaults stand in compose/*.yaml, here is what they mean.
 DEPLOYMENT = {
-    "SITE_ADDRESS": "Where people find the site: a domain gets a certificate by itself, `localhost` one of Caddy's.",
+    "SITE_ADDRESS": "Where people find the site: a domain gets a certificate, `localhost` Caddy's, `http://…` none.",
     "HTTP_PORT": "The port for HTTP, which redirects to HTTPS.",
     "HTTPS_PORT": "The port for HTTPS, over TCP and UDP (HTTP/3).",
     "PUBLISH_ADDRESS": "The host's address that the ports are published on.",
@@ -28,6 +28,7 @@ DEPLOYMENT = {
     "WEB_CPUS": "The CPUs that a replica may use.",
     "WEB_MEMORY": "The memory that a replica may use.",
     "DATABASE_CPUS": "The CPUs that Postgres may use.",
+    "PROXY_MEMORY": "The memory that Caddy may use; it holds every request body, up to 1 MB, until it is whole.",
     "DATABASE_MEMORY": "The memory that Postgres may use.",
     "BACKUP_INTERVAL": "Seconds between scheduled backups, once COMPOSE_PROFILES=backup turns them on.",
     "BACKUP_KEEP": "Scheduled backups that are kept, the newest.",

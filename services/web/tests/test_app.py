@@ -63,18 +63,18 @@ def test_pages_may_load_from_this_site_only(client):
 
 
 def test_a_static_file_is_kept_for_a_year_under_the_url_that_pages_use(browser, client):
-    url = re.search(r'href="(/static/style\.css\?v=[0-9a-f]{8})"', browser.open("/").html)[1]
+    url = re.search(r'href="(/static/style\.[0-9a-f]{8}\.css)"', browser.open("/").html)[1]
     assert client.get(url).headers["Cache-Control"] == "public, max-age=31536000, immutable"
 
 
 def test_a_static_file_of_another_release_is_not_kept(client):
-    answer = client.get("/static/style.css?v=00000000")
+    answer = client.get("/static/style.00000000.css")
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-cache"
 
 
 def test_a_missing_static_file_is_a_404_that_is_not_kept(client):
-    answer = client.get("/static/none.css?v=00000000")
+    answer = client.get("/static/none.00000000.css")
     assert answer.status_code == 404
     assert "max-age" not in answer.headers.get("Cache-Control", "")
 
@@ -98,6 +98,22 @@ def test_the_session_cookie_is_guarded_in_production(production):
     for guard in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
         assert guard in cookie
     assert "Domain" not in cookie
+
+
+def test_on_a_site_of_plain_http_the_session_cookie_is_one_that_browsers_take(production):
+    production.add_url_rule("/remember", view_func=remember)
+    cookie = production.test_client().get("/remember", headers={"X-Forwarded-Proto": "http"}).headers["Set-Cookie"]
+    assert cookie.startswith("session=")
+    assert "Secure" not in cookie
+    assert "HttpOnly" in cookie
+
+
+def test_without_a_trusted_proxy_the_session_cookie_stays_guarded(make_app):
+    app = make_app(app_env="production", secret_key=SECRET_KEY)
+    app.add_url_rule("/remember", view_func=remember)
+    cookie = app.test_client().get("/remember", headers={"X-Forwarded-Proto": "http"}).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-session=")
+    assert "Secure" in cookie
 
 
 def test_forwarding_headers_count_behind_as_many_proxies_as_are_trusted(production):

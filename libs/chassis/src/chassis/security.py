@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from flask import Flask
+from flask import Flask, request
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
@@ -18,7 +19,22 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
+class SessionCookie(SecureCookieSessionInterface):
+    """The guarded cookie; an ordinary one on a site of plain HTTP, where browsers refuse the other.
+
+    Only a trusted proxy can say that a request came over plain HTTP, and ours lets such a request
+    pass only where SITE_ADDRESS asks for it. Without one, who knows: the cookie stays guarded.
+    """
+
+    def get_cookie_name(self, app: Flask) -> str:
+        return super().get_cookie_name(app) if self.get_cookie_secure(app) else "session"
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return super().get_cookie_secure(app) and (request.is_secure or not app.config["BEHIND_PROXY"])
+
+
 def init_app(app: Flask, settings: Settings) -> None:
+    app.session_interface = SessionCookie()
     app.config.update(
         # A browser takes a __Host- cookie from this very host and over HTTPS only, so that no
         # neighbouring subdomain can plant one.
@@ -26,6 +42,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_SECURE=settings.production,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        BEHIND_PROXY=bool(settings.trusted_proxies),
         MAX_CONTENT_LENGTH=LARGEST_BODY,
         MAX_FORM_MEMORY_SIZE=LARGEST_BODY,
         MAX_FORM_PARTS=MOST_FORM_PARTS,

@@ -54,6 +54,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "preload_app": True,  # one import, shared memory; db.py lets go of connections at the fork
         "graceful_timeout": settings.graceful_timeout,
         "keepalive": 75,  # over the proxy's, so that the proxy is the one to close an idle connection
+        "limit_request_field_size": 20480,  # over the proxy's for all of them, whose answer is a page
         "timeout": 30,  # a worker whose main loop stalls; a stuck request is the watchdog's
         "worker_tmp_dir": "/dev/shm",  # noqa: S108 - a heartbeat on a disk can block
         "control_socket_disable": True,  # it wants a writable root file system

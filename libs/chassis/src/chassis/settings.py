@@ -145,7 +145,7 @@ class Settings:
         maximum=3600,
     )
     database_wait_commands: str = setting(
-        "gunicorn,flask,chassis.migrations",
+        "gunicorn,flask,chassis.migrations,chassis.release",
         "The commands before which the entrypoint waits; others start at once.",
     )
     database_connect_timeout: int = setting(3, "Seconds to open a connection.", minimum=1, maximum=60)

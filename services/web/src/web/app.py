@@ -3,8 +3,8 @@
 from flask import Flask
 
 import web.notes
-from chassis import db, errors, health, metrics, request_id, security
-from web import csrf, home, openapi, static
+from chassis import db, errors, health, metrics, request_id, security, static
+from web import csrf, home, openapi
 from web.settings import Settings
 
 

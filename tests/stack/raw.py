@@ -1,0 +1,64 @@
+"""Bytes to the proxy over TLS as no client library would send them, and what came back."""
+
+import re
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+
+from harness import Stack
+
+
+@dataclass
+class Answer:
+    data: bytes
+    closed: bool  # by the proxy, in the time given
+
+    @property
+    def statuses(self) -> list[int]:
+        """Of every answer in it: a second one was smuggled."""
+        return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", self.data)]
+
+
+@dataclass
+class Line:
+    """To one stack's proxy; every connection is a new one."""
+
+    port: int
+    trust: ssl.SSLContext
+
+    @classmethod
+    def to(cls, stack: Stack) -> "Line":
+        return cls(int(stack.environment["HTTPS_PORT"]), stack.trust())
+
+    def open(self, timeout: float = 5) -> ssl.SSLSocket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout)
+        return self.trust.wrap_socket(connection, server_hostname="localhost")
+
+    def send(self, data: bytes, timeout: float = 5) -> Answer:
+        """Sends it all and reads until the proxy closes, or says nothing for the time given."""
+        with self.open(timeout) as connection:
+            with suppress(OSError):  # refused before it was all sent: what was said stands to be read
+                connection.sendall(data)
+            return Answer(*read(connection))
+
+    def get(self, path: str, *headers: str, method: str = "GET") -> Answer:
+        return self.send(request(path, *headers, method=method))
+
+
+def request(path: str, *headers: str, method: str = "GET", body: bytes = b"") -> bytes:
+    """One that asks for the connection to be closed, so that its answer's end is seen."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def read(connection: ssl.SSLSocket) -> tuple[bytes, bool]:
+    data = b""
+    try:
+        while part := connection.recv(65536):
+            data += part
+    except TimeoutError:
+        return data, False
+    except OSError:
+        pass
+    return data, True

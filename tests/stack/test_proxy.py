@@ -1,0 +1,442 @@
+"""What the proxy promises, whoever asks and whatever is behind it."""
+
+import hashlib
+import re
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from faults.injection import Load
+from harness import wait_until
+from stack.raw import Line
+
+pytestmark = pytest.mark.containers
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+)
+ON_EVERY_ANSWER = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+YEAR = "public, max-age=31536000, immutable"
+CLIENTS, RELOADS = 8, 3
+BROWSER, PROGRAM = {"Accept": "text/html,*/*;q=0.8"}, {"Accept": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def client(production):
+    with production.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def line(production):
+    return Line.to(production)
+
+
+def over_http(stack, path="/", host="localhost", **options):
+    url = f"http://localhost:{stack.environment['HTTP_PORT']}{path}"
+    return httpx.get(url, trust_env=False, headers={"Host": host}, **options)
+
+
+def assert_guarded(answer, https=True):
+    headers = answer.headers
+    assert {name: headers.get_list(name) for name in ON_EVERY_ANSWER} == {
+        name: [value] for name, value in ON_EVERY_ANSWER.items()
+    }
+    assert headers.get_list("strict-transport-security") == (["max-age=31536000"] if https else [])
+    assert len(headers.get_list("x-request-id")) == 1
+    assert not {"server", "via", "x-powered-by"} & set(headers)
+
+
+def stylesheet(client):
+    return re.search(r'href="(/static/style[^"]+)"', client.get("/").text)[1]
+
+
+def not_modified(client):
+    url = stylesheet(client)
+    return client.get(url, headers={"If-None-Match": client.get(url).headers["etag"]})
+
+
+KINDS = {
+    "a page": (200, lambda client: client.get("/")),
+    "its head": (200, lambda client: client.head("/")),
+    "the API": (200, lambda client: client.get("/api/notes")),
+    "a static file": (200, lambda client: client.get(stylesheet(client))),
+    "a static file that has not changed": (304, not_modified),
+    "the app's 404": (404, lambda client: client.get("/nowhere")),
+    "the app's 405": (405, lambda client: client.delete("/")),
+    "the proxy's 404": (404, lambda client: client.get("/metrics")),
+    "the proxy's 413": (413, lambda client: client.post("/", content=bytes(1_100_000))),
+    "the proxy's 414": (414, lambda client: client.get("/" + "a" * 4100)),
+    "the proxy's 421": (421, lambda client: client.get("/", headers={"Host": "shop.example"})),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_answer_carries_each_security_header_once_and_no_version(client, kind):
+    status, ask = KINDS[kind]
+    answer = ask(client)
+    assert answer.status_code == status
+    assert_guarded(answer)
+
+
+def test_over_plain_http_too_but_for_strict_transport_security(production):
+    assert_guarded(over_http(production), https=False)
+    assert_guarded(over_http(production, host="shop.example"), https=False)
+
+
+# --- TLS and names ---
+
+
+def test_http_is_sent_to_https_by_the_sites_own_name_only(production):
+    ours = over_http(production, "/notes?page=2")
+    assert (ours.status_code, ours.headers["location"]) == (
+        308,
+        f"https://localhost:{production.environment['HTTPS_PORT']}/notes?page=2",
+    )
+    for host in ("shop.example", "127.0.0.1", "localhost.shop.example"):
+        answer = over_http(production, host=host)
+        assert (answer.status_code, answer.content) == (421, b"")
+        assert "location" not in answer.headers
+
+
+def handshake(line, context, name="localhost"):
+    with (
+        socket.create_connection(("127.0.0.1", line.port), 5) as connection,
+        context.wrap_socket(connection, server_hostname=name) as secured,
+    ):
+        return secured.version(), secured.selected_alpn_protocol()
+
+
+def careless(version=None):
+    """A client that takes any certificate, and one version of TLS where it is given."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if version:
+        context.set_ciphers("DEFAULT@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+def test_there_is_no_certificate_for_an_unknown_name(line):
+    for name in ("shop.example", "127.0.0.1"):
+        with pytest.raises(ssl.SSLError, match="ALERT"):
+            handshake(line, careless(), name)
+
+
+def test_a_certificate_for_one_name_opens_no_other(client):
+    answer = client.get("/", headers={"Host": "shop.example"})
+    assert (answer.status_code, answer.content) == (421, b"")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_tls_1_1_is_refused_and_1_2_and_1_3_are_spoken(line):
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
+        handshake(line, careless(ssl.TLSVersion.TLSv1_1))
+    assert handshake(line, careless(ssl.TLSVersion.TLSv1_2))[0] == "TLSv1.2"
+    assert handshake(line, careless(ssl.TLSVersion.TLSv1_3))[0] == "TLSv1.3"
+
+
+def test_http_2_is_spoken_and_http_3_is_offered_and_published(production, client, line):
+    context = careless()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    assert handshake(line, context)[1] == "h2"
+    port = production.environment["HTTPS_PORT"]
+    assert f'h3=":{port}"' in client.get("/").headers["alt-svc"]
+    assert production.container("proxy")["NetworkSettings"]["Ports"][f"{port}/udp"]
+
+
+# --- Errors ---
+
+
+@pytest.mark.parametrize("kind", ["the proxy's 404", "the proxy's 413", "the proxy's 414"])
+def test_the_proxys_errors_are_a_page_for_browsers_and_problem_details_for_programs(client, kind):
+    status, ask = KINDS[kind]
+    client.headers.update(BROWSER)
+    page = ask(client)
+    client.headers.update(PROGRAM)
+    problem = ask(client)
+    client.headers.update({"Accept": "*/*"})
+    assert_page(page, status)
+    assert_problem(problem, status)
+    assert page.headers["cache-control"] == problem.headers["cache-control"] == "no-store"
+
+
+def assert_page(answer, status):
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert f"{status} " in answer.text
+    assert answer.headers["x-request-id"] in answer.text
+    assert '<html lang="en">' in answer.text
+    assert not re.search(r"<script|<style|\sstyle=|\son\w+=", answer.text)
+
+
+def assert_problem(answer, status):
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body.keys() == {"type", "title", "status", "detail", "request_id"}
+    assert (answer.status_code, body["status"]) == (status, status)
+    assert body["request_id"] == answer.headers["x-request-id"]
+
+
+def test_below_api_every_client_gets_problem_details(client):
+    assert_problem(client.get("/api/" + "a" * 4100, headers=BROWSER), 414)
+
+
+def test_what_the_error_page_shows_is_served_and_nothing_else_from_beside_it(client):
+    page = client.get("/metrics", headers=BROWSER).text
+    shown = set(re.findall(r'(?:href|src)="(/_proxy/[^"]+)"', page))
+    assert len(shown) == 2
+    assert {client.get(url).status_code for url in shown} == {200}
+    for name in ("", "errors.caddy", "Caddyfile", "../Caddyfile", "..%2fCaddyfile"):
+        assert client.get(f"/_proxy/{name}").status_code == 404
+
+
+def test_the_apps_own_errors_pass_as_they_are(client):
+    page = client.get("/nowhere", headers=BROWSER)
+    assert "Skip to the content" in page.text
+    assert page.headers["x-request-id"] in page.text
+    faults = client.post("/api/notes", json={"title": ""})
+    assert faults.status_code == 422
+    assert faults.json()["errors"]
+
+
+def test_a_request_id_from_outside_is_used_where_it_is_harmless(client):
+    harmless, harmful = "from-outside-1234", "<b>bold</b>"
+    assert harmless in client.get("/metrics", headers=BROWSER | {"X-Request-ID": harmless}).text
+    answer = client.get("/metrics", headers=BROWSER | {"X-Request-ID": harmful})
+    assert harmful not in answer.text
+    assert harmful not in answer.headers["x-request-id"]
+
+
+def test_the_proxys_log_names_the_request_and_the_cause(production, client):
+    client.get("/metrics", headers={"X-Request-ID": "an-error-to-find"})
+    wait_until(
+        "the request in the log",
+        lambda: '"request_id":"an-error-to-find"' in production.compose("logs", "--no-log-prefix", "proxy").stdout,
+    )
+
+
+# --- What is not public ---
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/metrics", "/metrics/", "/metrics/x", "/metrics?x", "//metrics", "/Metrics", "/METRICS", "/%6detrics",
+     "/%6D%65trics", "/metrics%2f", "/./metrics", "/x/../metrics", "/x/..%2fmetrics", "/%2e/metrics",
+     "/%2fmetrics", "/metrics%00", "/metrics;x", "/metrics%20", "/%256detrics", "/\\metrics"],
+)  # fmt: skip
+def test_metrics_are_not_public_however_they_are_spelt(line, path):
+    answer = line.get(path)
+    assert answer.statuses == [404]
+    assert b"http_requests_total" not in answer.data
+
+
+def test_the_admin_api_is_not_reachable_from_another_container_nor_from_the_host(production):
+    reach = "import socket; socket.create_connection(('proxy', {}), 3); print('reached')"
+    ports = {2019: "", int(production.environment["HTTPS_PORT"]): "reached\n"}
+    for port, expected in ports.items():
+        run = production.compose("exec", "-T", "web-a", "python", "-c", reach.format(port), check=False)
+        assert run.stdout == expected
+    assert "2019/tcp" not in {
+        port for port, hosts in production.container("proxy")["NetworkSettings"]["Ports"].items() if hosts
+    }
+
+
+# --- Static files ---
+
+
+def test_a_static_file_is_named_by_its_contents_and_kept_for_a_year(client):
+    url = stylesheet(client)
+    answer = client.get(url)
+    assert hashlib.sha256(answer.content).hexdigest()[:8] == re.search(r"\.([0-9a-f]{8})\.css$", url)[1]
+    assert answer.headers["cache-control"] == YEAR
+    assert answer.headers["content-type"] == "text/css; charset=utf-8"
+
+
+@pytest.mark.parametrize("coding", ["zstd", "gzip"])
+def test_static_files_and_pages_are_compressed(client, coding):
+    accept = {"Accept-Encoding": coding}
+    url = stylesheet(client)
+    whole = len(client.get(url, headers={"Accept-Encoding": "identity"}).content)
+    for path in (url, "/notes/new"):
+        with client.stream("GET", path, headers=accept) as answer:
+            raw = b"".join(answer.iter_raw())
+            assert answer.headers["content-encoding"] == coding
+            assert "accept-encoding" in answer.headers["vary"].lower()
+        assert path != url or len(raw) == int(answer.headers["content-length"]) < whole / 2
+
+
+def test_a_name_with_a_digest_that_does_not_match_is_not_kept(client):
+    answer = client.get("/static/style.00000000.css")
+    assert answer.headers.get("cache-control") == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/static", "/static/", "/static/flags", "/static/flags/", "/static/style.css.gz"])
+def test_directories_are_not_listed(client, path):
+    assert client.get(path).status_code == 404
+
+
+@contextmanager
+def next_release(stack):
+    """An image that differs in its stylesheet, as what compose starts."""
+    lines = f"""
+        FROM {stack.image()}
+        USER 0
+        RUN echo '/* the next release */' >> /app/services/web/src/web/static/style.css
+        USER 10001:10001
+    """
+    stack.run("docker", "build", "--quiet", "--tag", stack.image("next"), "-", input=lines)
+    stack.environment["TAG"] = "next"
+    try:
+        yield
+    finally:
+        del stack.environment["TAG"]
+        stack.compose("up", "--detach", "--wait", "--no-deps", "--no-build", "web-a", "web-b")
+
+
+def test_during_a_roll_both_releases_files_are_served_and_after_it_too(production, client):
+    old = stylesheet(client)
+    with next_release(production):
+        production.compose("run", "--rm", "--no-deps", "-T", "migrate")
+        for replica in ("web-b", "web-a"):
+            production.compose("up", "--detach", "--wait", "--no-deps", "--no-build", replica)
+            wait_until("a page of the new release", lambda: stylesheet(client) != old)
+            new = wait_until("its stylesheet", lambda: {stylesheet(client)} - {old}).pop()
+            for url in (old, new) * 4:
+                answer = client.get(url)
+                assert answer.status_code == 200
+                assert hashlib.sha256(answer.content).hexdigest()[:8] in url
+                assert answer.headers["cache-control"] == YEAR
+        assert stylesheet(client) == new
+
+
+# --- Its operator ---
+
+
+@contextmanager
+def edited(stack, former, new):
+    """The Caddyfile with one text for another; afterwards it is as it was, and loaded."""
+    path = stack.directory / "docker/proxy/Caddyfile"
+    kept = path.read_text()
+    assert former in kept
+    path.write_text(kept.replace(former, new))
+    try:
+        yield
+    finally:
+        path.write_text(kept)
+        stack.make("proxy-reload")
+
+
+def test_the_caddyfile_is_formatted(production):
+    for name in ("Caddyfile", "errors/errors.caddy"):
+        run = production.compose("exec", "-T", "proxy", "caddy", "fmt", f"/etc/caddy/{name}", check=False)
+        assert run.returncode == 0, run.stderr
+
+
+def loaded(stack):
+    url = f"https://localhost:{stack.environment['HTTPS_PORT']}/api/notes"
+    certificate = stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+    return Load(url, threads=CLIENTS, certificate=certificate)
+
+
+def test_a_reload_that_changes_nothing_drops_no_request(production):
+    with loaded(production) as load:
+        for _ in range(5):
+            production.make("proxy-reload")
+    assert len(load.answers) > 50
+    assert load.errors == 0
+
+
+def test_a_reload_cuts_no_more_than_the_requests_of_that_instant_and_answers_none_wrongly(production, client):
+    """Go closes a connection whose request it reads while its server stops: docs/decisions.md."""
+    with loaded(production) as load:
+        for number in range(RELOADS):
+            with edited(production, "camera=()", f"camera=(), reload{number}=()"):
+                assert "serves with" in production.make("proxy-reload").stdout
+                assert f"reload{number}" in client.get("/").headers["permissions-policy"]
+    cut = load.count(0)
+    print(f"{len(load.answers)} requests during {2 * RELOADS} reloads, {cut} cut")
+    assert load.errors == cut <= 2 * RELOADS * CLIENTS
+
+
+def test_a_broken_caddyfile_is_one_line_and_changes_nothing(production, client):
+    with edited(production, "lb_policy least_conn", "lb_policy least_con"):
+        run = production.make("proxy-reload", check=False)
+        assert run.returncode != 0
+        complaint = [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
+        assert len(complaint) == 1
+        assert "nothing has changed" in complaint[0]
+        assert "least_con" in complaint[0]
+        assert client.get("/").status_code == 200
+
+
+def test_maintenance_is_one_command_and_touches_nothing_that_runs(production, client):
+    before = {c["Name"]: c["State"]["StartedAt"] for c in production.containers()}
+    production.make("maintenance")
+    try:
+        page, problem = client.get("/notes", headers=BROWSER), client.get("/api/notes")
+        for answer in (page, problem):
+            assert_guarded(answer)
+            assert int(answer.headers["retry-after"]) >= 60
+        assert_page(page, 503)
+        assert "maintenance" in page.text
+        assert_problem(problem, 503)
+        assert client.get("/_proxy/error.css").status_code == 200
+        assert production.container("web-a")["State"]["Health"]["Status"] == "healthy"
+    finally:
+        production.make("maintenance-off")
+    assert client.get("/notes").status_code == 200
+    assert {c["Name"]: c["State"]["StartedAt"] for c in production.containers()} == before
+
+
+def test_a_site_of_plain_http_works_with_its_forms_and_promises_no_https(production):
+    reload = ["caddy", "reload", "--config", "/etc/caddy/Caddyfile"]
+    production.compose("exec", "-T", "--env", "SITE_ADDRESS=http://localhost", "proxy", *reload)
+    try:
+        form = over_http(production, "/notes/new")
+        assert form.status_code == 200
+        assert_guarded(form, https=False)
+        token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', form.text)[1]
+        sent = httpx.post(
+            str(form.url),
+            data={"title": "In the clear", "body": "", "csrf_token": token},
+            headers={"Host": "localhost", "Cookie": form.headers["set-cookie"].partition(";")[0]},
+            trust_env=False,
+        )
+        assert sent.status_code == 303
+    finally:
+        production.make("proxy-reload")
+
+
+# --- Last, since the app is stopped ---
+
+
+def test_with_both_replicas_gone_the_proxy_says_so_and_static_files_are_still_served(production, client):
+    url = stylesheet(client)
+    production.compose("kill", "web-a", "web-b")
+    try:
+        with ThreadPoolExecutor() as pool:
+            asked = [pool.submit(client.get, "/", headers=BROWSER, timeout=40) for _ in range(2)]
+            asked += [pool.submit(client.get, "/api/notes", timeout=40)]
+            assert client.get(url).headers["cache-control"] == YEAR
+            page, _, problem = (each.result() for each in asked)
+        for answer in (page, problem):
+            assert answer.status_code in (502, 503)
+            assert_guarded(answer)
+            assert int(answer.headers["retry-after"]) > 0
+        assert_page(page, page.status_code)
+        assert_problem(problem, problem.status_code)
+    finally:
+        production.compose("up", "--detach", "--wait", "web-a", "web-b")
+    wait_until("the app", lambda: client.get("/").status_code == 200)
