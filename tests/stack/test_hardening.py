@@ -96,7 +96,7 @@ REACH = "import socket; socket.create_connection(('{host}', {port}), 3); print('
 
 @pytest.mark.parametrize(
     ("service", "host", "port"),
-    [("web-a", "192.0.2.1", 443), ("web-a", "deb.debian.org", 80), ("db", "192.0.2.1", 443)],
+    [("web-a", "192.0.2.1", 443), ("web-a", "example.com", 80), ("db", "192.0.2.1", 443)],
 )
 def test_the_app_and_the_database_have_no_way_out(production, service, host, port):
     command = {
