@@ -8,7 +8,6 @@ containers.
 import ctypes
 import itertools
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -208,10 +207,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def random_name(prefix: str) -> str:
-    return f"{prefix}-{secrets.token_hex(3)}"
 
 
 def _die_with_parent() -> None:
