@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -126,10 +127,15 @@ def test_ctrl_c_stops_everything(dev):
         get(url)
     running = [c["Name"] for c in stack.containers() if c["State"]["Running"]]
     assert running == []
-    left = subprocess.run(
-        ["pgrep", "-f", str(stack.directory)], capture_output=True, text=True, check=False
-    ).stdout.split()
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(stack.directory) in command(path)]
     assert left == []
+
+
+def command(path):
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""  # it has ended meanwhile
 
 
 def test_a_taken_port_is_one_line_that_names_the_way_out(tmp_path):
