@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -20,7 +21,7 @@ def settings(address: Address) -> Settings:
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Flask]:
     """The smallest app on the chassis."""
-    app = Flask("sample")
+    app = Flask("sample", root_path=str(Path(__file__).parent))
     for each in (request_id, errors, metrics):
         each.init_app(app)
     for each in (db, health):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from flask import Flask
 from sqlalchemy import text
 
 from chassis import db, postgres
@@ -45,14 +46,38 @@ def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own):
         os.kill(pid, signal.SIGSTOP)
     try:
         started = time.monotonic()
-        with pytest.raises(sqlalchemy.exc.OperationalError, match="did not answer in time"):
-            engine.connect()
+        with (
+            pytest.raises(sqlalchemy.exc.OperationalError, match="did not answer in time"),
+            engine.connect() as connection,
+        ):
+            connection.execute(text("SELECT 1"))
         assert time.monotonic() - started < 10
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_an_answer_is_not_lost_to_a_server_that_freezes_before_the_rollback(own):
+    server, settings = own
+    app = Flask("own")
+    db.init_app(app, settings)
+    frozen = set()
+
+    @app.get("/")
+    def read() -> str:
+        value = db.session().execute(text("SELECT 'read'")).scalar()
+        frozen.update(children(server.process.pid) | {server.process.pid})
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        return value
+
+    try:
+        assert app.test_client().get("/").text == "read"
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
 
 
 def children(pid: int) -> set[int]:
@@ -68,6 +93,22 @@ def test_a_restart_while_idle_is_no_error(own):
     server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'own'")
     with engine.connect() as connection:
         assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_a_connection_is_tried_after_a_rest_but_not_between_two_requests_of_a_busy_app(own, monkeypatch):
+    _, settings = own
+    engine = db.create_engine(settings)
+    tried = []
+    ping = engine.dialect.do_ping
+    monkeypatch.setattr(engine.dialect, "do_ping", lambda connection: tried.append(1) or ping(connection))
+    for _ in range(3):
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    assert tried == []
+    monkeypatch.setattr(db, "IDLE", 0.0)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    assert tried == [1]
 
 
 def test_a_tighter_bound_holds_inside_within(own):

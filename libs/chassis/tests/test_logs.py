@@ -46,6 +46,13 @@ def test_a_line_carries_time_level_logger_and_the_request(monkeypatch):
     assert entry["request_id"] == "id-of-the-request"
 
 
+@pytest.mark.parametrize("value", [2**80, 1.5, None, True, b"bytes", ["a"], {"b": 1}, "plain", "öde"])
+def test_a_value_is_written_as_ever_whichever_encoder_takes_it(value):
+    written = line(JSONFormatter(), "x", value=value)
+    assert written.isascii()
+    assert json.loads(written)["value"] == (repr(value) if isinstance(value, bytes) else value)
+
+
 def test_an_exception_stays_on_its_line():
     try:
         raise ValueError("two\nlines")

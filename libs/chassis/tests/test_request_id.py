@@ -6,7 +6,7 @@ def test_a_well_formed_id_is_kept(client, given):
     assert client.get("/version", headers={"X-Request-ID": given}).headers["X-Request-ID"] == given
 
 
-@pytest.mark.parametrize("given", ["", "short", "a b c d e f g", "*/ DROP TABLE notes --", "x" * 65, "äöüäöüäöü"])
+@pytest.mark.parametrize("given", ["", "short", "a b c d e f g", "*/ DROP TABLE users --", "x" * 65, "äöüäöüäöü"])
 def test_any_other_is_replaced(client, given):
     made = client.get("/version", headers={"X-Request-ID": given}).headers["X-Request-ID"]
     assert made != given

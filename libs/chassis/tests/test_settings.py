@@ -119,3 +119,13 @@ def test_dotenv_is_found_upward_and_the_environment_wins(tmp_path, monkeypatch):
     monkeypatch.setenv("PAGE_SIZE", "9")
     shop = Shop.load()
     assert (shop.page_size, shop.beta) == (9, True)
+
+
+def test_a_service_without_database_and_sessions_needs_settings_for_neither():
+    class Job(Settings):
+        uses_database = False
+        uses_secret_key = False
+
+    assert Job.load({}).production
+    with pytest.raises(SettingsError, match="SECRET_KEY is not set"):
+        Settings.load({"DATABASE_HOST": "db"})

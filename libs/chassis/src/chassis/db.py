@@ -1,6 +1,9 @@
 """SQLAlchemy for a service: one engine a process, one session a request, errors as 503."""
 
+import importlib
 import os
+import select
+from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
@@ -26,11 +29,14 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
+IDLE = 1.0  # seconds after which a pooled connection is tried before it is used
+
 
 def init_app(app: Flask, settings: Settings) -> None:
     """One engine for the app; a request's session is closed when the request ends."""
     app.extensions["database"] = create_engine(settings)
     app.teardown_appcontext(_close_session)
+    app.shell_context_processor(_names_for_the_shell)
     app.register_error_handler(sqlalchemy.exc.OperationalError, _unavailable)
     app.register_error_handler(sqlalchemy.exc.TimeoutError, _unavailable)
     app.register_error_handler(sqlalchemy.exc.InternalError, _read_only)
@@ -46,13 +52,15 @@ def session() -> Session:
 def create_engine(settings: Settings, **options: Any) -> sqlalchemy.Engine:
     """An engine for a threaded, forking, long-running process; `options` go to SQLAlchemy."""
     postgres.bound_every_wait(settings)
-    pool = {"pool_size": settings.web_threads, "max_overflow": 0, "pool_pre_ping": True}
+    pool = {"pool_size": settings.web_threads, "max_overflow": 0}
     engine = sqlalchemy.create_engine(
         engine_url(settings.database),
         connect_args=postgres.connect_args(settings),
         pool_timeout=settings.database_pool_timeout,
         **{**pool, **options},
     )
+    event.listen(engine, "checkin", _note_the_time)
+    event.listen(engine, "checkout", partial(_find_out_whether_it_lives, engine.dialect))
     event.listen(engine, "do_connect", _CurrentPassword(settings))
     event.listen(engine, "before_cursor_execute", _add_request_id, retval=True)
     # A child must neither use its parent's sockets nor close them under the parent.
@@ -106,9 +114,45 @@ def _add_request_id(
     return statement, parameters
 
 
+def _names_for_the_shell() -> dict[str, Any]:
+    """What `flask shell` knows besides `app` and `g`: the session, and the service's models by name."""
+    models = importlib.import_module(f"{current_app.import_name.partition('.')[0]}.models")
+    classes = [mapper.class_ for mapper in models.Base.registry.mappers]
+    return {"session": session(), "select": sqlalchemy.select} | {each.__name__: each for each in classes}
+
+
+def _note_the_time(connection: Any, record: Any) -> None:
+    record.info["idle_since"] = monotonic()
+
+
+def _find_out_whether_it_lives(dialect: Any, connection: Any, record: Any, proxy: Any) -> None:
+    """Before a pooled connection is used: asks the server, but only where that can be of use.
+
+    A server that restarts or ends a session closes the socket or writes why, which the socket shows
+    without a round trip. What it can't show, a partition, takes longer than IDLE to come about.
+    """
+    since = record.info.pop("idle_since", None)
+    if since is None:
+        return  # it has just been opened
+    socket = select.poll()
+    socket.register(connection.fileno(), select.POLLIN)
+    if monotonic() - since > IDLE or socket.poll(0):
+        try:
+            dialect.do_ping(connection)
+        except psycopg2.Error as error:
+            if not dialect.is_disconnect(error, connection, None):
+                raise  # it is there and does not answer: no new connection would
+            raise sqlalchemy.exc.InvalidatePoolError(postgres.reason(error)) from None  # a new one is opened
+
+
 def _close_session(error: BaseException | None) -> None:
-    if (current := g.pop("session", None)) is not None:
+    if (current := g.pop("session", None)) is None:
+        return
+    try:
         current.close()
+    except sqlalchemy.exc.SQLAlchemyError as failure:  # the answer is made: it must not be lost to a rollback
+        current.invalidate()
+        current_app.logger.warning("a connection was given up: %s", postgres.reason(failure))
 
 
 def _unavailable(error: Exception) -> Response:

@@ -42,11 +42,13 @@ def main(command: list[str]) -> None:
 
 
 def prepare() -> None:
-    """Checks the settings and waits for the database; exits with one line where either fails."""
+    """Checks the settings and waits for the database, if there is one; exits with one line where either fails."""
     try:
         settings = settings_class().load()
     except SettingsError as error:
         fail(CONFIG, str(error))
+    if not settings.uses_database:
+        return
     try:
         wait_for_postgres(settings)
     except Unusable as error:

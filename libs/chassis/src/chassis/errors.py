@@ -1,7 +1,5 @@
 """Errors, told to whoever asked: a page for browsers, problem details (RFC 9457) for programs."""
 
-import traceback
-
 from flask import Flask, current_app, render_template, request
 from jinja2 import TemplateNotFound
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -11,10 +9,7 @@ from chassis import request_id
 
 
 def init_app(app: Flask) -> None:
-    """A service's `templates/error.html` gets `code`, `name`, `description` and `request_id`.
-
-    And `stack`, an unexpected error's traceback, where the app is in debug mode; else None.
-    """
+    """A service's `templates/error.html` gets `code`, `name`, `description` and `request_id`."""
     app.config["PROPAGATE_EXCEPTIONS"] = False  # in debug mode too, the answer is made here
     app.register_error_handler(HTTPException, answer)
 
@@ -64,13 +59,6 @@ def page(error: HTTPException) -> str:
             name=error.name,
             description=error.description if described else None,
             request_id=request_id.current(),
-            stack=stack(error) if current_app.debug else None,
         )
     except TemplateNotFound:
         return error.get_body()
-
-
-def stack(error: HTTPException) -> str | None:
-    """The traceback of what went wrong unexpectedly; None for an error that was raised on purpose."""
-    cause = getattr(error, "original_exception", None)
-    return "".join(traceback.format_exception(cause)) if cause else None

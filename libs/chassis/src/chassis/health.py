@@ -10,15 +10,15 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 
 from flask import Blueprint, Flask, current_app, jsonify
 from healthcheck import HealthCheck
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from werkzeug.wrappers import Response
 
-from chassis import db, drain, postgres
+from chassis import db, drain, postgres, recent
 from chassis.schema import Schema
 from chassis.settings import Settings
 
@@ -61,10 +61,11 @@ class Bounded:
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Adds the routes, with the checks `draining` and `database`."""
-    app.extensions["health"] = {"started": monotonic(), "check": None}
     # Beside src/, as in every service; one that keeps no migrations needs no revision.
     schema = Schema(Path(app.root_path).parents[1] / "migrations")
-    add_checks(app, {"draining": _not_draining, "database": _database_check(settings, schema)})
+    app.extensions["health"] = {"started": monotonic(), "check": None, "schema": schema}
+    database = {"database": _database_check(settings, schema)} if settings.uses_database else {}
+    add_checks(app, {"draining": _not_draining, **database})
     app.register_blueprint(blueprint)
 
 
@@ -123,9 +124,14 @@ def _database_check(settings: Settings, schema: Schema) -> Check:
     def check() -> tuple[bool, str]:
         try:
             with postgres.within(CHECK_TIMEOUT), engine.connect() as connection:
+                start = perf_counter()
                 rows = connection.execute(statement).scalars().all()
+                recent.count_ping(perf_counter() - start)
         except ProgrammingError:  # no such table: not migrated at all
             rows = []
+        except SQLAlchemyError:
+            recent.count_lost_ping()
+            raise
         if schema.behind(set(rows)):
             return False, "migrations are pending"
         return True, "answers"

@@ -6,8 +6,12 @@ import os
 import socket
 import stat
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
+
+import msgspec
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 PIPE_BUF = 4096  # bytes, Linux
@@ -22,6 +26,8 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {
     "taskName",
     "color_message",
 }
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 # Of no use in a terminal, or in the access log's message already.
 _NOT_IN_TEXT = {"agent", "bytes", "client", "method", "path", "status"}
@@ -51,7 +57,7 @@ class JSONFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = record.stack_info
-        return json.dumps(line, default=repr)
+        return _encode(line)
 
 
 class TextFormatter(logging.Formatter):
@@ -145,12 +151,30 @@ def configure(level: str = "INFO", format: str = "json") -> None:
     root.handlers[:] = [out]
     root.setLevel(level)
     logging.captureWarnings(True)
+    # What no line shows is not looked up for every line (docs.python.org/3/howto/logging.html#optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
     # py-healthcheck logs each failed check as an error, once a probe; health.py logs the change.
     logging.getLogger("healthcheck").setLevel(logging.CRITICAL)
 
 
+def _encode(line: dict) -> str:
+    """As JSON in ASCII: by msgspec, and what that would write in UTF-8 or in a way of its own by json."""
+    if all(type(value) in _PLAIN for value in line.values()):
+        with suppress(UnicodeEncodeError, OverflowError):  # half a surrogate pair, an integer over 64 bits
+            if (text := msgspec.json.encode(line)).isascii():
+                return text.decode()
+    return json.dumps(line, default=repr)
+
+
 def _timestamp(created: float) -> str:
-    return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second = int(created)
+    return f"{_second(second)}.{int((created - second) * 1000):03}Z"
+
+
+@lru_cache(maxsize=2)  # the same for every line of a second
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _extra(record: logging.LogRecord) -> dict:

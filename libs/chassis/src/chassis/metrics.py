@@ -1,6 +1,7 @@
 """`/metrics`, Prometheus text: requests and their seconds by route. The proxy answers 404 for it."""
 
 import os
+from functools import cache
 from time import perf_counter
 
 from flask import Flask, g, request
@@ -14,25 +15,37 @@ from prometheus_client import (
 )
 from werkzeug.wrappers import Response
 
+from chassis import recent
+
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+# No part of what people do, and so not of recent.py's figures.
+PROBES = {"expose", "health.live", "health.ready", "static", "status.show"}
+METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
 REQUESTS = Counter("http_requests", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram("http_request_seconds", "Seconds to answer.", ["route"], buckets=BUCKETS)
 
 
 def init_app(app: Flask) -> None:
+    # Flask asks at each request whether each hook and view is a coroutine function; none becomes one.
+    app.ensure_sync = cache(app.ensure_sync)
     app.before_request(_start)
     app.after_request(_count)
     app.add_url_rule("/metrics", view_func=expose)
 
 
 def expose() -> Response:
+    return Response(text(), content_type=exposition.CONTENT_TYPE_LATEST)
+
+
+def text() -> bytes:
     """All workers' counters added up, where server.py made them a place; else this process's."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)
-    return Response(exposition.generate_latest(registry), content_type=exposition.CONTENT_TYPE_LATEST)
+    return exposition.generate_latest(registry)
 
 
 def _start() -> None:
@@ -40,8 +53,18 @@ def _start() -> None:
 
 
 def _count(response: Response) -> Response:
-    # By rule, never by path: each label value is a time series for ever.
-    route = request.url_rule.rule if request.url_rule else "none"
-    REQUESTS.labels(request.method, route, response.status_code).inc()
-    SECONDS.labels(route).observe(perf_counter() - g.get("started", perf_counter()))
+    current = request._get_current_object()
+    # By rule and known methods, never by what a client makes up: each label value is a time series for ever.
+    route = current.url_rule.rule if current.url_rule else "none"
+    requests, seconds = _series(current.method if current.method in METHODS else "other", route, response.status_code)
+    took = perf_counter() - g.get("started", perf_counter())
+    requests.inc()
+    seconds.observe(took)
+    if current.endpoint not in PROBES:
+        recent.count_request(took, failed=response.status_code >= 500)
     return response
+
+
+@cache  # looking a series up takes longer than counting in it
+def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, route, status), SECONDS.labels(route)

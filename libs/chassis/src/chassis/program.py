@@ -5,10 +5,15 @@
             work()
     # here, or in a `finally`: close what was opened
 
-Under gunicorn the server handles signals, and this is not for it.
+`python -m chassis.program` runs `main(settings)` of the package SERVICE's `main.py`; a worker goes
+through its rounds by `for number in program.every(60)`. Under gunicorn the server handles signals,
+and this is not for it.
 """
 
+import importlib
+import itertools
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,8 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chassis import logs
-from chassis.settings import Settings
+from chassis import heartbeat, logs
+from chassis.entrypoint import CONFIG, fail, settings_class
+from chassis.settings import Settings, SettingsError
+
+ROUND = 60.0  # seconds that a round of work may take before the health check fails
 
 log = logging.getLogger("program")
 
@@ -44,3 +52,37 @@ def until_signal(settings: Settings | None = None) -> Iterator[threading.Event]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def every(seconds: float, round: float = ROUND) -> Iterator[int]:
+    """The numbers of rounds, so many seconds apart, until the first SIGTERM or SIGINT.
+
+    Each round beats the heart: a round over `round` seconds turns the container unhealthy.
+    """
+    with until_signal() as stop:
+        for number in itertools.count(1):
+            heartbeat.beat(round)
+            yield number
+            heartbeat.beat(seconds + round)
+            if stop.wait(seconds):
+                return
+
+
+def main() -> None:
+    """Settings that are wrong end it with one line; what `main` raises, with a traceback in the log."""
+    logs.configure_early()
+    name = os.environ["SERVICE"]
+    try:
+        settings = settings_class().load()
+    except SettingsError as error:
+        fail(CONFIG, str(error))
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        importlib.import_module(f"{name}.main").main(settings)
+    except Exception:
+        log.exception("%s failed", name)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,19 +11,24 @@ import sys
 from pathlib import Path
 
 from chassis import logs, migrations, static
+from chassis.entrypoint import settings_class
 
 log = logging.getLogger("release")
 
 
-def main(target: str) -> None:
+def main(root: str) -> None:
     logs.configure_early()
-    package = importlib.util.find_spec(os.environ["SERVICE"])
+    service, settings = os.environ["SERVICE"], settings_class().load()
+    package = Path(importlib.util.find_spec(service).origin).parent
+    # Each service's folder holds the paths of its URLs.
+    target = Path(f"{root}/{service}{settings.url_prefix}/static")
     try:
-        new = static.publish(Path(package.origin).parent / "static", Path(target))
+        new = static.publish(package / "static", target)
         log.info("static files published", extra={"new": new})
     except OSError as error:
         log.warning("static files can't be published, so that the app serves its own: %s", error)
-    migrations.main(["upgrade"])
+    if settings.uses_database:
+        migrations.main(["upgrade"])
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ class RequestID:
         self.app = app
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        current = given if WELL_FORMED(given) else secrets.token_hex(16)
+        current = chosen(environ.get("HTTP_X_REQUEST_ID", ""))
         environ["chassis.request_id"] = current
         # Not reset afterwards: a streamed body is still this request's, and the next one sets it.
         logs.request_id.set(current)
@@ -31,6 +30,10 @@ class RequestID:
             return start_response(status, [*headers, (HEADER, current)], exc_info)
 
         return self.app(environ, start)
+
+
+def chosen(given: str) -> str:
+    return given if WELL_FORMED(given) else secrets.token_hex(16)
 
 
 def init_app(app) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from flask import Flask, request
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
@@ -26,8 +26,18 @@ class SessionCookie(SecureCookieSessionInterface):
     pass only where SITE_ADDRESS asks for it. Without one, who knows: the cookie stays guarded.
     """
 
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        if "HTTP_COOKIE" in request.environ or not app.secret_key:
+            return super().open_session(app, request)
+        return self.session_class()  # a new one, without the signature's setup
+
+    def save_session(self, app: Flask, session: SecureCookieSession, response: Response) -> None:
+        if session.accessed or session.modified or session.permanent:
+            super().save_session(app, session, response)
+
     def get_cookie_name(self, app: Flask) -> str:
-        return super().get_cookie_name(app) if self.get_cookie_secure(app) else "session"
+        name = super().get_cookie_name(app)
+        return (name if self.get_cookie_secure(app) else name.removeprefix("__Host-")) + port()
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return super().get_cookie_secure(app) and (request.is_secure or not app.config["BEHIND_PROXY"])
@@ -38,7 +48,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config.update(
         # A browser takes a __Host- cookie from this very host and over HTTPS only, so that no
         # neighbouring subdomain can plant one.
-        SESSION_COOKIE_NAME="__Host-session" if settings.production else "session",
+        # Its path is the site's, whatever the prefix: services that share a site differ by name.
+        SESSION_COOKIE_NAME=("__Host-" if settings.production else "") + cookie_name(settings),
         SESSION_COOKIE_SECURE=settings.production,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
@@ -51,6 +62,17 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.after_request(_restrict_page)
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
+
+
+def cookie_name(settings: Settings) -> str:
+    return "session" + settings.url_prefix.replace("/", "-")
+
+
+def port() -> str:
+    """The end of a cookie's name where the site has a port of its own. Browsers give a host's cookies to all of its
+    ports, and of two sites on one machine each would end the other's sessions."""
+    number = request.host.rpartition(":")[2]
+    return f"-{number}" if number.isdecimal() else ""
 
 
 def _follow_key(app: Flask, key: SecretFile) -> None:

@@ -4,23 +4,25 @@ A service subclasses `Settings` and adds its own, one line each:
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(chassis.settings.Settings):
-        notes_per_page: int = setting(20, "Notes on one page.", minimum=1)
+        orders_per_page: int = setting(20, "Orders on one page.", minimum=1)
 
 The variable's name is the field's, in capitals. A field made with `secret=True` may also come from
 the file that `<NAME>_FILE` names. `load()` reports every fault at once and never echoes a secret.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dotenv import dotenv_values, find_dotenv
 
 PLACEHOLDERS = ("change-me", "changeme", "dev-only", "example", "password", "secret")
+PREFIX = re.compile(r"(/[\w-]+)+").fullmatch
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -90,6 +92,9 @@ class Address:
 class Settings:
     """What every service can be told. Times are in seconds."""
 
+    uses_database: ClassVar[bool] = True  # a service without one says False, and needs no address
+    uses_secret_key: ClassVar[bool] = True  # what signs nothing says False
+
     app_env: Literal["production", "development", "test"] = setting(
         "production", "Development shows tracebacks; production refuses placeholder secrets."
     )
@@ -103,9 +108,15 @@ class Settings:
         maximum=9,
     )
 
+    status_token: str = setting(
+        "", "Opens /status in production; 32 characters or more. Without one nobody may.", secret=True
+    )
+    status_peers: str = setting("", "The replicas that /status asks, host:port each, by commas; compose sets them.")
+
     bind_address: str = setting("0.0.0.0", "The address that the server listens on.")  # noqa: S104 - a container's own
     port: int = setting(8000, "The port that the server listens on.", minimum=1, maximum=65535)
-    dev_url: str = setting("", "What to open in a browser; the log says it in development.")
+    url_prefix: str = setting("", "What the service's addresses begin with, such as /billing.")
+    vite_url: str = setting("", "Vite's dev server, such as http://localhost:5173, while developing a UI bundle.")
     web_concurrency: int = setting(
         0,
         "Worker processes; 0 takes one a CPU of the container, four at the most.",
@@ -202,10 +213,35 @@ class Settings:
             except ValueError as error:
                 faults.append(f"{each.name.upper()} {error}")
         wrong = {fault.split(" ", 1)[0] for fault in faults}
-        faults += [fault for fault in _cross_check(values, environ) if fault.split(" ", 1)[0] not in wrong]
+        faults += [fault for fault in cls._cross_check(values, environ) if fault.split(" ", 1)[0] not in wrong]
         if faults:
             raise SettingsError(faults)
         return cls(**values)
+
+    @classmethod
+    def _cross_check(cls, values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+        """Faults that take more than one setting to see."""
+        faults, placeholders = [], {}
+        production = values.get("app_env", "production") == "production"
+        if cls.uses_secret_key:
+            placeholders["SECRET_KEY"] = values.get("secret_key", "")
+            faults += _check_key(placeholders["SECRET_KEY"], production)
+        if token := values.get("status_token", ""):
+            placeholders["STATUS_TOKEN"] = token
+            if production and len(token) < 32:
+                faults.append("STATUS_TOKEN is shorter than 32 characters. `make init` writes a good one.")
+        if cls.uses_database:
+            placeholders["DATABASE_PASSWORD"], wrong = _check_database(values, environ)
+            faults += wrong
+        if (prefix := values.get("url_prefix", "")) and not PREFIX(prefix):
+            faults.append(f"URL_PREFIX must look like /billing, not {prefix!r}.")
+        if production:
+            faults += [
+                f"{name} is a placeholder, which production refuses. `make init` writes a good one."
+                for name, value in placeholders.items()
+                if value.lower().startswith(PLACEHOLDERS)
+            ]
+        return faults
 
 
 def read_dotenv() -> dict[str, str]:
@@ -260,15 +296,17 @@ def _number(each: Field, kind: type, text: str, shown: str) -> float:
     return value
 
 
-def _cross_check(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
-    """Faults that take more than one setting to see."""
-    faults = []
-    production = values.get("app_env", "production") == "production"
-    secret_key, password = values.get("secret_key", ""), values.get("database_password", "")
-    if not secret_key:
-        faults.append("SECRET_KEY is not set. Run `make init`, or set SECRET_KEY_FILE.")
-    elif production and len(secret_key.splitlines()[0]) < 32:
-        faults.append("SECRET_KEY is shorter than 32 characters. `make init` writes a good one.")
+def _check_key(key: str, production: bool) -> list[str]:
+    if not key:
+        return ["SECRET_KEY is not set. Run `make init`, or set SECRET_KEY_FILE."]
+    if production and len(key.splitlines()[0]) < 32:
+        return ["SECRET_KEY is shorter than 32 characters. `make init` writes a good one."]
+    return []
+
+
+def _check_database(values: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The password that it would use, and what is wrong with its address."""
+    password, faults = values.get("database_password", ""), []
     if url := values.get("database_url", ""):
         if environ.get("DATABASE_HOST"):
             faults.append("DATABASE_URL and DATABASE_HOST are both set: remove one of them.")
@@ -278,10 +316,4 @@ def _cross_check(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[
             faults.append(f"DATABASE_URL {error}.")
     elif not values.get("database_host"):
         faults.append("DATABASE_URL is not set, and neither is DATABASE_HOST: set one of them.")
-    if production:
-        faults += [
-            f"{name} is a placeholder, which production refuses. `make init` writes a good one."
-            for name, value in (("SECRET_KEY", secret_key), ("DATABASE_PASSWORD", password))
-            if value.lower().startswith(PLACEHOLDERS)
-        ]
-    return faults
+    return password, faults

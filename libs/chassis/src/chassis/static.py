@@ -55,8 +55,8 @@ def _digest(path: Path, modified: int) -> str:
 
 
 def hashed(folder: str | Path, filename: str) -> str:
-    """`flags/n.svg` as `flags/n.1a2b3c4d.svg`; as it is where there is no such file."""
-    if not (found := digest(folder, filename)):
+    """`flags/n.svg` as `flags/n.1a2b3c4d.svg`; as it is where a bundler has named it so, or there is no such file."""
+    if HASHED(filename) or not (found := digest(folder, filename)):
         return filename
     name = PurePosixPath(filename)
     return str(name.with_name(f"{name.stem}.{found}{name.suffix}"))
@@ -76,7 +76,8 @@ def _take_digest(endpoint: str | None, values: dict | None) -> None:
 
 def _cache(response: Response) -> Response:
     if request.endpoint == "static" and response.status_code in (200, 206, 304):
-        if g.get("asked_for") == digest(current_app.static_folder, request.view_args["filename"]):
+        filename = request.view_args["filename"]
+        if HASHED(filename) or g.get("asked_for") == digest(current_app.static_folder, filename):
             response.headers["Cache-Control"] = f"public, max-age={YEAR}, immutable"
         else:
             response.headers["Cache-Control"] = "no-cache"

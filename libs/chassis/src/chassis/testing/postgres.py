@@ -127,15 +127,19 @@ class Postgres:
             password.unlink()
         unfinished.rename(self.data)
 
-    def _refuse_second_server(self) -> None:
+    def running(self) -> int | None:
+        """The port of the server that another process has started on this directory; None where none runs."""
         try:
-            pid = int((self.data / "postmaster.pid").read_text().split()[0])
-            os.kill(pid, 0)
+            pid, *lines = (self.data / "postmaster.pid").read_text().splitlines()
+            ours = b"postgres" in Path(f"/proc/{int(pid)}/cmdline").read_bytes()
+            return int(lines[2]) if ours else None
         except (OSError, ValueError, IndexError):
-            return
-        if b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return None
+
+    def _refuse_second_server(self) -> None:
+        if self.running():
             raise PostgresError(
-                f"a Postgres (process {pid}) already runs on {self.data}: is `make dev` open in another terminal?"
+                f"a Postgres already runs on {self.data}: is `make dev`, or `make psql`, open in another terminal?"
             )
 
     def _start(self) -> None:

@@ -1,0 +1,116 @@
+"""What the chassis gives an ASGI app, Sanic's or another's: health, metrics, one id a request, the prefix.
+
+The server is gunicorn with its own ASGI worker, so that starting, draining and logging are the same as
+ever. `Chassis(app, settings)` is the outermost layer, and so sees every answer.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import exposition
+
+from chassis import drain, health, logs, metrics, request_id
+from chassis.prefix import is_internal
+from chassis.security import CONTENT_SECURITY_POLICY
+from chassis.settings import Settings
+
+Scope = Message = dict[str, Any]
+Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger("asgi")
+
+
+class Chassis:
+    def __init__(self, app: App, settings: Settings) -> None:
+        self.app, self.prefix, self.limit = app, settings.url_prefix, settings.request_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+        logs.request_id.set(request_id.chosen(given))
+        answer, started = Answer(send), perf_counter()
+        try:
+            await asyncio.wait_for(self.route(scope, receive, answer), self.limit)
+        except TimeoutError:
+            log.critical("a request hung for over %g s (REQUEST_TIMEOUT)", self.limit, extra={"path": scope["path"]})
+            await answer.problem(503, "Service Unavailable")
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await answer.problem(500, "Internal Server Error")
+        # One series for all routes: their names are the framework's business, and a path is none.
+        metrics.REQUESTS.labels(scope["method"], "asgi", answer.status).inc()
+        metrics.SECONDS.labels("asgi").observe(perf_counter() - started)
+
+    async def route(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
+        """The app's own paths lie below the prefix, what is internal does not."""
+        path: str = scope["path"]
+        below = path == self.prefix or path.startswith(f"{self.prefix}/")
+        inner = path.removeprefix(self.prefix) if below else path
+        if self.prefix and path in ("/", self.prefix):
+            await answer.send_all(308, b"", [(b"location", f"{self.prefix}/".encode())])
+        elif is_internal(path) and path in INTERNAL:
+            await INTERNAL[path](answer)
+        elif below and not is_internal(inner) and inner == "/version":
+            await answer.json(200, health.release())
+        elif below and not is_internal(inner):
+            raw = {"path": inner or "/", "raw_path": (inner or "/").encode()}
+            await self.app({**scope, **raw, "root_path": scope.get("root_path", "") + self.prefix}, receive, answer)
+        else:
+            await answer.problem(404, "Not Found")
+
+
+class Answer:
+    """`send`, with what every answer carries."""
+
+    def __init__(self, send: Send) -> None:
+        self.send, self.status = send, 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers") or ())  # an app may hand over what can be read only once
+            headers.append((b"x-request-id", request_id.current().encode()))
+            if not any(name.lower() == b"content-security-policy" for name, _ in headers):
+                headers.append((b"content-security-policy", CONTENT_SECURITY_POLICY.encode()))
+            message = {**message, "headers": headers}
+        await self.send(message)
+
+    async def send_all(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        length = (b"content-length", str(len(body)).encode())
+        await self({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self({"type": "http.response.body", "body": body})
+
+    async def json(self, status: int, content: dict, kind: bytes = b"application/json") -> None:
+        headers = [(b"content-type", kind), (b"cache-control", b"no-store")]
+        await self.send_all(status, json.dumps(content).encode(), headers)
+
+    async def problem(self, status: int, title: str) -> None:
+        """Problem details (RFC 9457), unless an answer has begun."""
+        if not self.status:
+            content = {"type": "about:blank", "title": title, "status": status, "request_id": request_id.current()}
+            await self.json(status, content, b"application/problem+json")
+
+
+async def live(answer: Answer) -> None:
+    await answer.json(200, {"status": "alive"})
+
+
+async def ready(answer: Answer) -> None:
+    if drain.started():
+        await answer.json(503, {"status": "draining"})
+    else:
+        await answer.json(200, {"status": "serving"})
+
+
+async def counted(answer: Answer) -> None:
+    await answer.send_all(200, metrics.text(), [(b"content-type", exposition.CONTENT_TYPE_LATEST.encode())])
+
+
+INTERNAL = {"/health/live": live, "/health/ready": ready, "/metrics": counted}

@@ -1,0 +1,3 @@
+from chassis.dev import supervisor
+
+supervisor.main()

@@ -1,0 +1,188 @@
+"""The layer around the app while developing: the browser follows, errors are a page, SQL is counted.
+
+It is the outermost WSGI middleware, put on from outside: no line of the app knows of it.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from http.client import INTERNAL_SERVER_ERROR
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from chassis.dev import database, live, page, sql
+from chassis.dev.debugger import PATH, Debugger
+
+if TYPE_CHECKING:
+    from chassis.dev.supervisor import Supervisor
+
+PREFIX = "/_dev/"
+ERROR = "chassis.dev.error"  # in the environ: what went wrong unexpectedly
+CONTEXTS = "werkzeug.debug.preserve_context"  # the same: Flask's contexts, which the debugger enters again
+
+
+def listen(root: Path) -> None:
+    """To SQL, to the app's errors and to the access log; once a process."""
+    sql.record(str(root))
+    note_exceptions()
+    logging.getLogger("gunicorn.access").addFilter(add_sql)
+
+
+class Layer:
+    def __init__(self, app: Callable, code: int, supervisor: "Supervisor", say: Callable[..., None]) -> None:
+        self.app, self.code = app, code
+        self.root, self.state, self.channel = supervisor.root, supervisor.state, supervisor.theirs
+        self.debugger = Debugger()
+        self.migrations = database.Watch(app, supervisor.service / "migrations", say)
+        self.dependencies = supervisor.notices.get("dependencies", [])
+
+    def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "").startswith(PREFIX):
+            return self.own(environ, start_response)
+        stamp = self.state.read()._replace(code=self.code)  # before: what changes meanwhile is news to the page
+        answer, contexts = Answer(), []
+        environ[CONTEXTS] = contexts.append
+        statements, begun = sql.begin(), perf_counter()
+        try:
+            body = answer.of(self.app, environ)
+        except Exception as error:  # raised outside Flask's own care
+            body = answer.failed(error, environ)
+        spent = (perf_counter() - begun) * 1000
+        if answer.code == INTERNAL_SERVER_ERROR and (error := environ.get(ERROR)) and page.wanted(environ):
+            close(body)
+            body = answer.replace(*self.explain(error, environ, answer.request_id, statements, contexts))
+        if answer.is_page(environ):
+            parts = b"".join(body)
+            close(body)
+            body = answer.fill(live.inject(parts, stamp, environ["REQUEST_METHOD"]))
+        answer.headers.append(("Server-Timing", timing(spent, statements)))
+        start_response(answer.status, answer.headers)
+        return body
+
+    def explain(
+        self, error: BaseException, environ: dict, request_id: str, statements: list[sql.Statement], contexts: list
+    ) -> tuple[str, bytes]:
+        """The error page, with the way into the debugger for whoever may go there."""
+        hints, link = [*self.migrations.notices, *self.dependencies], ""
+        if request_id and self.debugger.allows(environ):
+            self.debugger.keep(request_id, error, contexts)
+            link = f"{PATH}?id={request_id}"
+        return page.of_request(self.root, error, environ, request_id, statements, hints=hints, debugger=link)
+
+    def own(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+        """What a page asks the development server for."""
+        path = environ["PATH_INFO"].removeprefix(PREFIX)
+        if path == "events" and "gunicorn.socket" in environ:
+            live.hand_over(environ, self.channel)
+        if path == "live.js":
+            return live.script(environ, start_response)
+        if environ["PATH_INFO"] == PATH:
+            return self.debugger(environ, start_response)
+        start_response("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+        return []
+
+
+class Answer:
+    """A WSGI answer on its way out."""
+
+    def __init__(self) -> None:
+        self.status, self.headers = "", []
+
+    def of(self, app: Callable, environ: dict) -> Iterable[bytes]:
+        body = app(environ, self.start)
+        if self.status:
+            return body
+        rest = iter(body)  # a generator: its first part brings the status
+        first = next(rest, b"")
+        return Joined(first, rest, body)
+
+    def start(self, status: str, headers: list, exc_info: Any = None) -> Callable:
+        self.status, self.headers = status, list(headers)
+        return lambda data: None
+
+    @property
+    def code(self) -> int:
+        return int(self.status.split(" ", 1)[0])
+
+    @property
+    def request_id(self) -> str:
+        return self.header("x-request-id")
+
+    def header(self, name: str) -> str:
+        return next((value for key, value in self.headers if key.lower() == name), "")
+
+    def without(self, *names: str) -> list:
+        return [(key, value) for key, value in self.headers if key.lower() not in names]
+
+    def is_page(self, environ: dict) -> bool:
+        """Whether it is a whole HTML page for a window, no stream, no download and no fragment for a script."""
+        return (
+            environ["REQUEST_METHOD"] != "HEAD"
+            and self.header("content-type").startswith("text/html")
+            and bool(self.header("content-length"))
+            and not self.header("content-encoding")
+            and not self.header("content-disposition")
+            and environ.get("HTTP_SEC_FETCH_DEST", "document") in ("document", "iframe", "frame")
+        )
+
+    def fill(self, body: bytes) -> list[bytes]:
+        """A page that is never kept: one from a cache would be older than what it says."""
+        self.headers = self.without("content-length", "etag", "last-modified", "cache-control", "expires")
+        self.headers += [("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        return [body]
+
+    def replace(self, kind: str, body: bytes) -> list[bytes]:
+        """By the error page: of the app's headers only the id remains."""
+        self.headers = [("X-Request-ID", self.request_id)] if self.request_id else []
+        self.headers += [("Content-Type", kind), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
+        return [body]
+
+    def failed(self, error: Exception, environ: dict) -> list[bytes]:
+        logging.getLogger("dev").error("raised outside the app's views", exc_info=error)
+        environ[ERROR] = error
+        self.start("500 Internal Server Error", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+        return []
+
+
+class Joined:
+    """An answer's body, of which the first part was read already."""
+
+    def __init__(self, first: bytes, rest: Iterable[bytes], body: Any) -> None:
+        self.first, self.rest, self.body = first, rest, body
+
+    def __iter__(self) -> Iterable[bytes]:
+        yield self.first
+        yield from self.rest
+
+    def close(self) -> None:
+        close(self.body)
+
+
+def close(body: Any) -> None:
+    if hasattr(body, "close"):
+        body.close()
+
+
+def timing(spent: float, statements: list[sql.Statement]) -> str:
+    """`Server-Timing`, which browsers show beside the request."""
+    database = sum(each.milliseconds for each in statements)
+    return f'app;dur={spent:.1f}, db;dur={database:.1f};desc="{len(statements)} statements"'
+
+
+def add_sql(record: logging.LogRecord) -> bool:
+    """The count in the access log's line, which the same thread writes when the request is over."""
+    if statements := sql.current():
+        record.sql = sql.summary(statements)
+    return True
+
+
+def note_exceptions() -> None:
+    """Flask answers an unexpected error itself; its signal says which it was."""
+    from flask import got_request_exception, request
+
+    def note(sender: Any, exception: BaseException, **extra: Any) -> None:
+        request.environ[ERROR] = exception
+        if "form" in vars(request):  # parsed already: reading it here could wait for the client
+            request.environ[page.FORM] = request.form.to_dict(flat=False)
+
+    got_request_exception.connect(note, weak=False)

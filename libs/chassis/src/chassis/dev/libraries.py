@@ -1,0 +1,73 @@
+"""What stays loaded from one state of the code to the next: the libraries, and the bytecode of what was not edited."""
+
+import importlib
+import importlib.machinery
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import CodeType
+
+from chassis import recent
+
+# This server itself: a change of it starts it anew. And the board's figures, which outlive a reload.
+KEPT = ("chassis", "chassis.dev", recent.__name__)
+
+
+def preload(root: Path, module: str) -> bool:
+    """Imports each library that the module uses: a reload then loads our own code alone. False where it is broken.
+
+    Which ones they are is found out in a child, so that this process keeps none of our own modules.
+    """
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        status = 1
+        with suppress(BaseException):  # one that is broken has imported some all the same
+            importlib.import_module(module)
+            status = 0
+        with suppress(BaseException), os.fdopen(writer, "w") as out:
+            out.write("\n".join(name for name in list(sys.modules) if not is_ours(root, name)))
+        os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as names:
+        libraries = names.read().split()
+    _, status = os.waitpid(child, 0)
+    for name in libraries:
+        with suppress(Exception):
+            importlib.import_module(name)
+    return status == 0
+
+
+def forget(root: Path) -> None:
+    """Drops what was inherited of our own code: the next import reads what was saved."""
+    for name in [name for name in sys.modules if is_ours(root, name)]:
+        if name not in KEPT and not name.startswith("chassis.dev."):
+            del sys.modules[name]
+
+
+def is_ours(root: Path, name: str) -> bool:
+    """Whether a module is the repository's: its file lies in a package's src/."""
+    path = getattr(sys.modules.get(name), "__file__", None) or ""
+    return path.startswith((f"{root}/libs/", f"{root}/services/"))
+
+
+class Compiled(dict[str, tuple[tuple, CodeType]]):
+    """The bytecode of our own sources, by path, with what `stat` said of each. Forks inherit it."""
+
+    def update_from(self, seen: dict[str, tuple]) -> None:
+        """Compiles what is new; what does not compile is left to the import, which says why."""
+        for path, stat in seen.items():
+            if path.endswith(".py") and self.get(path, (None,))[0] != stat:
+                self.pop(path, None)
+                with suppress(OSError, SyntaxError, ValueError):
+                    self[path] = stat, compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+
+    def use(self) -> None:
+        """Makes imports in this process take them."""
+        original = importlib.machinery.SourceFileLoader.get_code
+
+        def get_code(loader: importlib.machinery.SourceFileLoader, name: str) -> CodeType | None:
+            known = self.get(loader.get_filename(name))
+            return known[1] if known else original(loader, name)
+
+        importlib.machinery.SourceFileLoader.get_code = get_code

@@ -1,0 +1,101 @@
+"""The browsers that follow: server-sent events, from the one process that outlives every reload.
+
+A worker hands such a connection over, socket and all, and is rid of it: it occupies no thread, however many
+tabs are open, and holds up neither a reload nor a stop.
+"""
+
+import errno
+import json
+import os
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from selectors import EVENT_READ, BaseSelector
+from typing import Any
+
+from chassis.dev.state import Stamp
+
+SCRIPT = Path(__file__).with_name("live.js")
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    b"retry: 300\n\n"
+)
+CLOSING = re.compile(rb"</body\s*>", re.IGNORECASE)
+DOCUMENT = re.compile(rb"\s*(<!doctype|<html)", re.IGNORECASE)
+
+
+class Hub:
+    """The open connections. Nobody's slowness counts: who can't take an event is cut, and comes again."""
+
+    def __init__(self, selector: BaseSelector) -> None:
+        self.selector, self.clients, self.event = selector, set(), HEAD
+
+    def add(self, descriptor: int) -> None:
+        client = socket.socket(fileno=descriptor)
+        client.setblocking(False)
+        self.clients.add(client)
+        self.selector.register(client, EVENT_READ, lambda: self.heard(client))
+        self.send(client, HEAD + self.event)
+
+    def tell(self, news: dict[str, Any]) -> None:
+        self.event = b"data: " + json.dumps(news).encode() + b"\n\n"
+        for client in list(self.clients):
+            self.send(client, self.event)
+
+    def send(self, client: socket.socket, data: bytes) -> None:
+        try:
+            if client.send(data) < len(data):
+                self.drop(client)
+        except OSError:
+            self.drop(client)
+
+    def heard(self, client: socket.socket) -> None:
+        """A client says nothing after its request: what is readable is its end."""
+        try:
+            if client.recv(4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.drop(client)
+
+    def drop(self, client: socket.socket) -> None:
+        if client in self.clients:
+            self.clients.remove(client)
+            self.selector.unregister(client)
+            client.close()
+
+    def close(self) -> None:
+        """In a fork: these connections are the parent's."""
+        for client in self.clients:
+            client.close()
+
+
+def hand_over(environ: dict, channel: socket.socket) -> None:
+    """Gives the request's connection to the supervisor, and gunicorn one that nobody listens to in its place,
+    since it shuts down what it closes. Raises ConnectionResetError, which it takes for a client that left."""
+    connection = environ["gunicorn.socket"]
+    socket.send_fds(channel, [b"{}"], [connection.fileno()])
+    one, other = socket.socketpair()
+    with one, other:
+        os.dup2(one.fileno(), connection.fileno())
+    raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+def inject(body: bytes, stamp: Stamp, method: str) -> bytes:
+    """The page with the script in it: a file of the same origin, as a strict policy wants it. A fragment stays."""
+    if not DOCUMENT.match(body):
+        return body
+    tag = f'<script src="/_dev/live.js" data-stamp="{stamp}" data-method="{method}" defer></script>'.encode()
+    closings = [found.start() for found in CLOSING.finditer(body)]
+    place = closings[-1] if closings else len(body)
+    return body[:place] + tag + body[place:]
+
+
+def script(environ: dict, start_response: Callable) -> list[bytes]:
+    data = SCRIPT.read_bytes()
+    headers = [("Content-Type", "text/javascript; charset=utf-8"), ("Cache-Control", "no-store")]
+    start_response("200 OK", [*headers, ("Content-Length", str(len(data)))])
+    return [data]

@@ -1,0 +1,132 @@
+"""The sources: which files count, what a change of each one wants, and when to look.
+
+The truth is what `stat` says of each file. inotify only says when to look, so that an event that is
+missed or means nothing never matters; where it stays silent, as on some mounts, looking at intervals does.
+"""
+
+import ctypes
+import os
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["code", "page", "style", "dependencies", "server"]
+
+CODE = {".env", ".json", ".mako", ".py", ".toml", ".txt", ".yaml"}  # read when the app starts
+PAGE = {".html", ".js", ".svg"}  # read at each request; whatever lies in a folder of PAGES, too
+PAGES = ("/static/", "/templates/")
+LEFT_OUT = {"__pycache__", "node_modules", "tests"}
+
+EVENTS = 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x4  # close_write, moved_from, moved_to, create, delete, attrib
+NONBLOCK, CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
+
+Seen = dict[str, tuple[int, int, int]]  # path: modified (ns), size, inode
+
+
+class Sources:
+    """The files of one service, of the libraries and beside them, as they were at the last look."""
+
+    def __init__(self, root: Path, service: Path) -> None:
+        self.root, self.service = root, service
+        self.bundle = os.fspath(service / "ui")  # Vite's to watch: it replaces a module, we would load the page
+        self.folders: list[str] = []
+        self.seen = self.look()
+
+    def changes(self) -> dict[str, Kind]:
+        """What was written, made or removed since the last look, by its path from the root."""
+        before, self.seen = self.seen, self.look()
+        changed = sorted({path for path, _ in before.items() ^ self.seen.items()})
+        return {os.path.relpath(path, self.root): self.kind(path) for path in changed}
+
+    def kind(self, path: str) -> Kind:
+        inside = path.removeprefix(str(self.root))
+        if inside.startswith("/libs/chassis/src/chassis/dev/") and inside.endswith(".py"):
+            return "server"
+        if inside.endswith(("/pyproject.toml", "/uv.lock")):
+            return "dependencies"
+        if suffix(inside) == ".css":
+            return "style"
+        return "page" if suffix(inside) in PAGE or any(part in inside for part in PAGES) else "code"
+
+    def look(self) -> Seen:
+        self.folders = [str(self.root)]
+        found: Seen = {}
+        for name in (".env", "pyproject.toml", "uv.lock"):
+            found |= seen(self.root / name)
+        for folder in (*self.root.glob("libs/*"), self.service):
+            self.walk(folder, found)
+        return found
+
+    def walk(self, folder: str | os.PathLike, found: Seen) -> None:
+        self.folders.append(os.fspath(folder))
+        everything = any(part in f"{os.fspath(folder)}/" for part in PAGES)
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name in LEFT_OUT or entry.name.endswith("~"):
+                    continue  # editors' own files, bytecode
+                if entry.path == self.bundle:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    self.walk(entry.path, found)
+                elif everything or suffix(entry.name) in CODE | PAGE | {".css"}:
+                    found |= seen(entry.path)
+
+
+def seen(path: str | os.PathLike) -> Seen:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - called for every file at every look
+    except OSError:
+        return {}
+    return {os.fspath(path): (stat.st_mtime_ns, stat.st_size, stat.st_ino)}
+
+
+def suffix(name: str) -> str:
+    """`.py` of `a.py`, `.env` of `.env`."""
+    return name[name.rfind(".") :]
+
+
+class Inotify:
+    """The kernel's word that something happened in one of the folders. Raises OSError where there is none."""
+
+    def __init__(self) -> None:
+        if sys.platform != "linux":
+            raise OSError("inotify is Linux's")
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.descriptor = self.libc.inotify_init1(NONBLOCK | CLOEXEC)
+        if self.descriptor < 0:
+            raise self.error()
+        self.watched: set[str] = set()
+
+    def watch(self, folders: list[str]) -> None:
+        for folder in set(folders) - self.watched:
+            if self.libc.inotify_add_watch(self.descriptor, os.fsencode(folder), EVENTS) < 0 and (
+                ctypes.get_errno() != 2  # gone again meanwhile
+            ):
+                raise self.error()
+        self.watched = set(folders)
+
+    def drain(self) -> None:
+        """Reads the events away, and forgets the folders that are gone: a new one may take a name."""
+        with suppress(BlockingIOError):
+            while data := os.read(self.descriptor, 65536):
+                if any(mask & 0x8000 or mask & 0x40000000 for mask in masks(data)):  # ignored, a directory's own
+                    self.watched.clear()
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def error(self) -> OSError:
+        number = ctypes.get_errno()
+        return OSError(number, os.strerror(number))
+
+
+def masks(data: bytes) -> list[int]:
+    """The event masks in what inotify(7) gave: `int wd; uint32_t mask, cookie, len; char name[len]` each."""
+    found, offset = [], 0
+    while offset < len(data):
+        _, mask, _, length = struct.unpack_from("iIII", data, offset)
+        found.append(mask)
+        offset += 16 + length
+    return found

@@ -1,0 +1,312 @@
+"""The process that outlives every reload: it owns the port, watches the sources, and knows the open pages."""
+
+import json
+import logging
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+from dotenv import dotenv_values
+
+from chassis import logs
+from chassis.dev import dependencies, generation, libraries
+from chassis.dev.live import Hub
+from chassis.dev.sources import Inotify, Sources
+from chassis.dev.state import State
+
+POLL = 0.05  # seconds between looks where nothing says when to look
+FALLBACK = 1.0  # the same, beside inotify
+SHARE = 0.05  # of a CPU that looking may take: a large tree is looked at less often
+SETTLE = 0.005  # seconds from the first event to the look: one tick of the file system's clock, and a "save all"
+STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+RELOAD = ("auto", "inotify", "poll")
+SILENT = 2  # changes without an event, one after the other, after which inotify is given up
+LISTENER = "DEV_LISTENER"  # the port's descriptor, where this process has started itself anew
+
+log = logging.getLogger("dev")
+
+
+def main() -> None:
+    logs.configure(format="text")
+    dotenv = dotenv_values(Path.cwd().parents[1] / ".env")
+    reload = os.environ.get("RELOAD") or dotenv.get("RELOAD") or "auto"
+    forget(dotenv)
+    if reload not in RELOAD:
+        sys.exit(f"RELOAD must be one of {', '.join(RELOAD)}, not {reload!r}.")
+    sys.exit(Supervisor(Path.cwd().parents[1], Path.cwd(), listener(), reload).run())
+
+
+def forget(dotenv: dict[str, str | None]) -> None:
+    """Compose has put `.env` into the environment, where it would hide what is saved there later."""
+    for name, value in dotenv.items():
+        if os.environ.get(name) == value:
+            del os.environ[name]
+
+
+def listener() -> socket.socket:
+    """The port, from before a start anew where there was one. It is handed a connection once a request has
+    come over it: one that a browser has opened in advance waits for the newest code."""
+    if (inherited := os.environ.pop(LISTENER, None)) is not None:
+        return socket.socket(fileno=int(inherited))
+    address = os.environ.get("BIND_ADDRESS") or "0.0.0.0", int(os.environ.get("PORT") or "8000")  # noqa: S104 - as settings.py
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    try:
+        opened = socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        sys.exit(f"cannot listen on {address[0]}:{address[1]}: {error.strerror.lower()}.")
+    if hasattr(socket, "TCP_DEFER_ACCEPT"):
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+    return opened
+
+
+class Supervisor:
+    """Forks a generation for each saved state of the code, and tells the browsers when it serves."""
+
+    def __init__(self, root: Path, service: Path, port: socket.socket, reload: str) -> None:
+        self.root, self.service, self.port = root, service, port
+        self.selector = selectors.DefaultSelector()
+        self.hub, self.state, self.compiled = Hub(self.selector), State(), libraries.Compiled()
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.generations: dict[int, generation.Generation] = {}
+        self.current: generation.Generation | None = None
+        self.notices: dict[str, list[str]] = {}
+        self.stopping = self.shown = False
+        self.sources = Sources(root, service)
+        self.dependencies = dependencies.Declared(root)
+        self.inotify = self.watch() if reload != "poll" else None
+        self.polled = reload != "inotify" or self.inotify is None
+        self.due, self.silent = 0.0, 0
+
+    def run(self) -> int:
+        """Serves until a signal says to stop. Returns the exit status."""
+        metrics = self.share_metrics()
+        self.preload()
+        self.compiled.update_from(self.sources.seen)
+        self.listen()
+        self.start()
+        while not self.stopping:
+            for key, _ in self.selector.select(self.pause()):
+                key.data()
+            self.look()
+        self.stop()
+        shutil.rmtree(metrics, ignore_errors=True)
+        return 0
+
+    def preload(self) -> None:
+        """Again once the code is whole, where it was broken: a broken one does not say all that it needs."""
+        server = libraries.preload(self.root, "chassis.server")
+        self.preloaded = libraries.preload(self.root, f"{os.environ['SERVICE']}.app") and server
+
+    def share_metrics(self) -> str:
+        """Where all generations count, so that a reload does not begin at nought."""
+        place = tempfile.mkdtemp(prefix="metrics-", dir="/dev/shm")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = place
+        return place
+
+    def listen(self) -> None:
+        reader, writer = socket.socketpair()
+        for end in (reader, writer, self.ours):
+            end.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self.wakeup = reader, writer
+        for each in STOP:
+            signal.signal(each, self.asked_to_stop)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self.selector.register(reader, selectors.EVENT_READ, self.signalled)
+        self.selector.register(self.ours, selectors.EVENT_READ, self.hear)
+        if self.inotify:
+            self.selector.register(self.inotify.descriptor, selectors.EVENT_READ, self.look_now)
+
+    # --- the sources
+
+    def watch(self) -> Inotify | None:
+        try:
+            watcher = Inotify()
+            watcher.watch(self.sources.folders)
+            return watcher
+        except OSError as error:
+            log.warning("looking at the sources at intervals, since inotify does not work here: %s", error.strerror)
+            return None
+
+    def pause(self) -> float | None:
+        return max(0.0, self.due - monotonic()) if self.polled else None
+
+    def look_now(self) -> None:
+        sleep(SETTLE)
+        self.inotify.drain()
+        self.due = 0.0
+        if not self.polled:
+            self.look(told=True)
+
+    def look(self, told: bool = False) -> None:
+        if not told and (not self.polled or monotonic() < self.due):
+            return
+        silent = self.due > 0  # no event has told us: the interval is over
+        begun = monotonic()
+        changes = self.sources.changes()
+        if self.inotify:
+            with suppress(OSError):
+                self.inotify.watch(self.sources.folders)
+        if changes:
+            self.silent = self.silent + 1 if silent and self.shown else 0
+        if self.inotify and self.polled and self.silent >= SILENT:
+            self.give_up_inotify()
+        spent = monotonic() - begun
+        self.due = monotonic() + max(FALLBACK if self.inotify else POLL, spent / SHARE)
+        if changes:
+            self.follow(changes)
+
+    def give_up_inotify(self) -> None:
+        """Looks found what no event had told of, more often than by chance: this file system has none."""
+        log.info("inotify is silent here: looking at the sources every %g s (RELOAD=poll says so at once)", POLL)
+        self.selector.unregister(self.inotify.descriptor)
+        self.inotify.close()
+        self.inotify = None
+
+    def follow(self, changes: dict[str, str]) -> None:
+        kinds = set(changes.values())
+        named = next(iter(changes)) + (f" and {len(changes) - 1} more" if len(changes) > 1 else "")
+        if "server" in kinds:
+            self.start_anew(named)
+        if "dependencies" in kinds:
+            self.notices["dependencies"] = self.dependencies.notices()
+        if "code" in kinds:
+            log.info("%s changed: restarting", named)
+            self.compiled.update_from(self.sources.seen)
+            self.retire()
+            self.start()
+            return  # the browsers are told once it serves
+        for kind in kinds & {"page", "style"}:
+            self.state.grow(kind)
+        self.tell()
+
+    def start_anew(self, named: str) -> None:
+        """This program itself was changed: becomes its new version, the port open all the while."""
+        check = [sys.executable, "-c", "import chassis.dev.supervisor, chassis.dev.layer"]
+        if subprocess.run(check, check=False).returncode:
+            log.error("%s changed, and the development server can't be imported: it goes on as it was", named)
+            return
+        log.info("%s changed: the development server starts anew", named)
+        self.stop()
+        self.hub.close()
+        self.port.set_inheritable(True)
+        os.environ[LISTENER] = str(self.port.fileno())
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - itself
+
+    # --- the generations
+
+    def start(self, error: BaseException | None = None) -> None:
+        code = self.state.grow("code").code
+        self.notices.pop("database", None)
+        sys.stdout.flush()
+        # Blocked: a signal to the child must not meet this process's handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+        if (pid := os.fork()) == 0:
+            self.let_go()
+            generation.run(code, self, error)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+        self.current = self.generations[pid] = generation.Generation(code, pid, fallback=error is not None)
+
+    def let_go(self) -> None:
+        """In a fork: what is the parent's alone."""
+        signal.set_wakeup_fd(-1)
+        for each in (*STOP, signal.SIGCHLD):
+            signal.signal(each, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+        self.hub.close()
+        self.selector.close()
+        self.ours.close()
+        if self.inotify:
+            self.inotify.close()
+
+    def retire(self) -> None:
+        """The old code takes no new request from here on, and finishes those that it has."""
+        if self.current:
+            self.current.retire()
+            self.current = None
+
+    def hear(self) -> None:
+        """A worker's word: that it serves, what it has noticed, or a browser's connection."""
+        with suppress(BlockingIOError):
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(self.ours, 65536, 4)
+                for descriptor in descriptors:
+                    self.hub.add(descriptor)
+                if not descriptors:
+                    self.note(json.loads(data))
+
+    def note(self, message: dict) -> None:
+        if self.current is None or message["code"] != self.current.code:
+            return  # of a generation that is replaced already
+        if "worker" in message:
+            self.current.serves(message["worker"], message["broken"])
+            self.show()
+            if not self.preloaded and not self.current.broken:
+                self.preload()
+        if "notices" in message:
+            self.notices["database"] = message["notices"]
+        if message.get("refresh"):
+            self.state.grow("page")
+        self.tell()
+
+    def show(self) -> None:
+        log.info("%s after %d ms", "the error page is up" if self.current.broken else "serving", self.current.took)
+        if not self.shown and (url := os.environ.get("DEV_URL")):
+            log.info("open %s", url)
+        self.shown = True
+
+    def tell(self) -> None:
+        if self.current and self.current.worker:
+            notices = [notice for group in self.notices.values() for notice in group]
+            stamp = self.state.read()._replace(code=self.current.code)
+            self.hub.tell({**stamp._asdict(), "broken": self.current.broken, "notices": notices})
+
+    # --- signals
+
+    def signalled(self) -> None:
+        with suppress(BlockingIOError):
+            self.wakeup[0].recv(4096)
+        self.reap()
+
+    def reap(self) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                gone = self.generations.pop(ended[0], None)
+                if gone and gone is self.current and not self.stopping:
+                    self.replace(gone, os.waitstatus_to_exitcode(ended[1]))
+
+    def replace(self, gone: generation.Generation, status: int) -> None:
+        """By the page that says so; where not even that one could start, by whatever is saved next."""
+        log.error("the server ended by itself, with status %d", status)
+        self.current = None
+        if gone.worker or not gone.fallback:
+            self.start(generation.Ended(status))
+
+    def asked_to_stop(self, number: int, frame: object) -> None:
+        if self.stopping:
+            self.kill()
+        self.stopping = True
+
+    def stop(self) -> None:
+        """Requests in flight get GRACEFUL_TIMEOUT seconds."""
+        self.stopping = True
+        for each in self.generations.values():
+            each.retire()
+        until = monotonic() + float(os.environ.get("GRACEFUL_TIMEOUT") or 2)
+        while self.generations and monotonic() < until:
+            self.reap()
+            sleep(0.01)
+        self.kill()
+
+    def kill(self) -> None:
+        for pid in self.generations:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,47 @@
+"""A service below a path of a shared site: `/billing/invoices` is its `/invoices`.
+
+The prefix becomes WSGI's SCRIPT_NAME (PEP 3333), so that routes are written without it and every
+`url_for` has it. Health and metrics are asked from inside the network, without the prefix, and have
+no address below it; all else has none without it.
+"""
+
+from collections.abc import Callable, Iterable
+
+from flask import Flask, abort, redirect, request
+from werkzeug.wrappers import Response
+
+from chassis.settings import Settings
+
+INTERNAL = ("/health", "/metrics")
+
+
+class Prefix:
+    """WSGI middleware: moves the prefix from the path to SCRIPT_NAME."""
+
+    def __init__(self, app: Callable, prefix: str) -> None:
+        self.app, self.prefix = app, prefix
+
+    def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == self.prefix or path.startswith(f"{self.prefix}/"):
+            inner = path.removeprefix(self.prefix)
+            environ = environ | {"SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + self.prefix, "PATH_INFO": inner}
+        return self.app(environ, start_response)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    if not (prefix := settings.url_prefix):
+        return
+
+    def refuse_elsewhere() -> Response | None:
+        below = request.script_root == prefix
+        if not below and request.path == "/":
+            return redirect(f"{prefix}/", 308)  # whoever types the port alone, in development
+        return None if below != is_internal(request.path) else abort(404)
+
+    app.before_request(refuse_elsewhere)
+    app.wsgi_app = Prefix(app.wsgi_app, prefix)
+
+
+def is_internal(path: str) -> bool:
+    return any(path == each or path.startswith(f"{each}/") for each in INTERNAL)

@@ -1,0 +1,220 @@
+"""`/status`: how the service is, for whoever develops it or has the token.
+
+In production the public learns name, version and "up". The rest takes STATUS_TOKEN: as `Authorization:
+Bearer …`, or typed into the form of the service's `templates/status.html`, which gives a cookie for a
+working day. It is never taken from a URL, since logs keep those.
+"""
+
+import hmac
+import http.client
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+import sqlalchemy
+from flask import Blueprint, Flask, current_app, jsonify, redirect, render_template, request, url_for
+from itsdangerous import BadSignature, TimestampSigner
+from jinja2 import TemplateNotFound
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Unauthorized
+from werkzeug.wrappers import Response
+
+from chassis import db, drain, health, logs, postgres, recent, security
+from chassis.secret_file import SecretFile
+from chassis.settings import Settings
+
+COOKIE_AGE = 12 * 3600  # seconds
+DATABASE_PATIENCE = 1.0  # seconds
+PEER_PATIENCE = 2.0  # seconds, over what a replica waits for its database
+
+blueprint = Blueprint("status", __name__)
+
+
+class Guard:
+    """Who may see it: everybody outside of production, else who has the token or its cookie."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.open = not settings.production
+        self.token = SecretFile("STATUS_TOKEN", settings.status_token)
+
+    def admits(self) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        return self.open or (scheme.lower() == "bearer" and self.knows(given)) or self.has_signed()
+
+    def knows(self, given: str) -> bool:
+        token = self.token.read()
+        return bool(token) and hmac.compare_digest(given.encode(), token.encode())
+
+    def has_signed(self) -> bool:
+        """Whether the cookie was made with today's token: another one ends every sign-in."""
+        try:
+            return bool(self.token.read()) and bool(self.signer.unsign(request.cookies.get(cookie(), ""), COOKIE_AGE))
+        except BadSignature:
+            return False
+
+    @property
+    def signer(self) -> TimestampSigner:
+        return TimestampSigner(self.token.read(), salt="chassis.status")
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    app.extensions["status"] = {
+        "guard": Guard(settings),
+        "peers": [peer.strip() for peer in settings.status_peers.split(",") if peer.strip()],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    app.register_blueprint(blueprint)
+
+
+@blueprint.get("/status")
+def show() -> Response:
+    """A page for browsers, where the service has one; JSON for everybody else.
+
+    With `?only=this` the answer is this replica's own: what replicas ask each other. 401 for a wrong token.
+    """
+    if "Authorization" in request.headers and not allowed():
+        raise Unauthorized("That is not the token.", www_authenticate=WWWAuthenticate("bearer"))
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+        with suppress(TemplateNotFound):
+            return answer(render_template("status.html", status=report(), wrong=False))
+    alone = "only" in request.args and allowed()
+    return answer(jsonify(this_replica() if alone else report()))
+
+
+@blueprint.post("/status")
+def sign_in() -> Response:
+    """The form's `token`, against a cookie; 401 for a wrong one."""
+    guard = current_app.extensions["status"]["guard"]
+    if not guard.knows(request.form.get("token", "").strip()):
+        return answer(render_template("status.html", status=report(), wrong=True), 401)
+    response = redirect(url_for(".show"), 303)
+    response.set_cookie(
+        cookie(),
+        guard.signer.sign(b"1").decode(),
+        secure=cookie().startswith("__Host-"),
+        httponly=True,
+        samesite="Strict",
+    )
+    return response
+
+
+def allowed() -> bool:
+    """Whether this request may see more than the public may."""
+    return current_app.extensions["status"]["guard"].admits()
+
+
+def report() -> dict[str, Any]:
+    """Name, version and "up"; for who is allowed to, also `replicas`, each as in this_replica().
+
+    One that does not answer has its `name` and the `problem`.
+    """
+    release = health.release()
+    public = {"name": release["name"], "version": release["version"], "status": "up"}
+    return {**public, "replicas": replicas()} if allowed() else public
+
+
+def this_replica() -> dict[str, Any]:
+    """What this replica knows of itself: `recent` has a list for each of recent.Step's figures."""
+    release, database = health.release(), ask_database()
+    problem = "draining" if drain.started() else None
+    if database and not database["answers"]:
+        problem = problem or "no database"
+    elif database and database["pending"]:
+        problem = problem or "migrations are pending"
+    steps = recent.read()
+    return {
+        "name": logs.HOST,
+        "version": release["version"],
+        "revision": release["revision"],
+        "started": current_app.extensions["status"]["started"],
+        "problem": problem,
+        "database": database,
+        "step": recent.STEP,
+        "recent": {
+            "requests": [each.requests for each in steps],
+            "errors": [each.errors for each in steps],
+            "milliseconds": [mean(each.seconds, each.requests) for each in steps],
+            "database": [mean(each.waited, each.pings) for each in steps],
+            "lost": [each.lost for each in steps],
+        },
+    }
+
+
+def replicas() -> list[dict[str, Any]]:
+    """All that STATUS_PEERS names, under those names; this one where it names none."""
+    peers = current_app.extensions["status"]["peers"]
+    if not peers:
+        return [this_replica()]
+    token = current_app.extensions["status"]["guard"].token.read()
+    with ThreadPoolExecutor(len(peers)) as pool:
+        return list(pool.map(lambda peer: ask_replica(peer, token), peers))
+
+
+def ask_replica(peer: str, token: str) -> dict[str, Any]:
+    """The replica at `host:port`, about itself; names its host, and not the container."""
+    name = peer.partition(":")[0]
+    connection = http.client.HTTPConnection(peer, timeout=PEER_PATIENCE)
+    try:
+        headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
+        connection.request("GET", "/status?only=this", headers=headers)
+        return {**json.load(connection.getresponse()), "name": name}
+    except (OSError, ValueError, http.client.HTTPException):
+        return {"name": name, "problem": "does not answer"}
+    finally:
+        connection.close()
+
+
+def ask_database() -> dict[str, Any] | None:
+    """A round trip, and the schema's revisions; None where the service has no database."""
+    if "database" not in current_app.extensions:
+        return None
+    schema = current_app.extensions["health"]["schema"]
+    needed = sorted(schema.heads)
+    try:
+        with postgres.within(DATABASE_PATIENCE):
+            connection = db.session().connection()
+            start = perf_counter()
+            version = connection.scalar(sqlalchemy.text("SHOW server_version"))
+            took = perf_counter() - start
+            current = revisions(connection) if schema.known else []
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        current_app.logger.warning("the status found no database: %s", postgres.reason(error))
+        recent.count_lost_ping()
+        return {"answers": False, "needed": needed}
+    recent.count_ping(took)
+    return {
+        "answers": True,
+        "version": version.split()[0],
+        "milliseconds": round(took * 1000, 2),
+        "current": current,
+        "needed": needed,
+        "pending": schema.behind(set(current)),
+    }
+
+
+def revisions(connection: sqlalchemy.Connection) -> list[str]:
+    """The migrations that the database is at; none where it was never migrated."""
+    if connection.scalar(sqlalchemy.text("SELECT to_regclass('alembic_version')")) is None:
+        return []
+    return sorted(connection.scalars(sqlalchemy.text("SELECT version_num FROM alembic_version")))
+
+
+def mean(seconds: float, count: int) -> float | None:
+    """In milliseconds; None where nothing was counted."""
+    return round(seconds / count * 1000, 2) if count else None
+
+
+def cookie() -> str:
+    """Its name: guarded like the session's, and so by the same rule."""
+    secure = current_app.session_interface.get_cookie_secure(current_app)
+    return ("__Host-status" if secure else "status") + security.port()
+
+
+def answer(body: Any, status: int = 200) -> Response:
+    response = current_app.make_response((body, status))
+    response.headers["Cache-Control"] = "no-store"
+    response.vary.update(("Accept", "Authorization", "Cookie"))
+    return response

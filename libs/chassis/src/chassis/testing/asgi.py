@@ -1,0 +1,33 @@
+"""Asking an ASGI app, started and stopped around it as its server would."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+
+
+def get(app: Callable, path: str, **headers: str) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        async with (
+            started(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        ):
+            return await client.get(path, headers=headers)
+
+    return asyncio.run(ask())
+
+
+@asynccontextmanager
+async def started(app: Callable) -> AsyncIterator[None]:
+    """The lifespan protocol (asgi.readthedocs.io/en/stable/specs/lifespan.html)."""
+    told, said = asyncio.Queue(), asyncio.Queue()
+    running = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}}, told.get, said.put))
+    try:
+        await told.put({"type": "lifespan.startup"})
+        assert (await said.get())["type"] == "lifespan.startup.complete"
+        yield
+        await told.put({"type": "lifespan.shutdown"})
+        await said.get()
+    finally:
+        running.cancel()

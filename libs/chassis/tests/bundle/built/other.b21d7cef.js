@@ -1,0 +1,1 @@
+import{t as e}from"./shared.4601d2eb.js";console.log(e(`another`));

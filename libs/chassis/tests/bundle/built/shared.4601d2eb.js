@@ -1,0 +1,1 @@
+var e=e=>`The bundle is ${e}`;export{e as t};

@@ -1,0 +1,5 @@
+import "./style.css";
+import { shared } from "./shared.js";
+
+document.getElementById("ui").textContent = shared("loaded");
+import("./later.js").then((module) => module.show());

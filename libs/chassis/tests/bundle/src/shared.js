@@ -1,0 +1,1 @@
+export const shared = (w) => `The bundle is ${w}`;
