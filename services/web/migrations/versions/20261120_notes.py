@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "20261120_notes"
+revision = "20261120"
 down_revision = None
 
 

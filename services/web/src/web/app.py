@@ -2,9 +2,9 @@
 
 from flask import Flask
 
-import web.notes
-from chassis import db, errors, health, metrics, request_id, security, static
-from web import csrf, home, openapi
+import web.notes  # sample
+from chassis import db, errors, health, metrics, prefix, request_id, security, static, status
+from web import apidocs, csrf, home, openapi
 from web.settings import Settings
 
 
@@ -19,10 +19,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app, settings)
     health.init_app(app, settings)
     metrics.init_app(app)
+    status.init_app(app, settings)
     csrf.init_app(app)
     static.init_app(app)
     openapi.init_app(app)
+    apidocs.init_app(app)
     home.init_app(app, settings)
-    web.notes.init_app(app, settings)
+    web.notes.init_app(app, settings)  # sample
+    prefix.init_app(app, settings)
     request_id.init_app(app)  # the last to wrap is the outermost: every answer carries the id
     return app

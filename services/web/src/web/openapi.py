@@ -1,7 +1,7 @@
 """`/api/openapi.json` (OpenAPI 3.1), built from what stands beside each view.
 
-@blueprint.post("/api/notes")
-@operation("Add a note", body=NoteFields, answer=Note, status=201, errors=(400, 415, 422))
+@blueprint.post("/api/orders")
+@operation("Add an order", body=OrderFields, answer=Order, status=201, errors=(400, 415, 422))
 def add() -> Response: ...
 """
 

@@ -9,4 +9,4 @@ from chassis import settings
 class Settings(settings.Settings):
     """The chassis's settings and this service's own, one line each."""
 
-    notes_per_page: int = settings.setting(20, "Notes on one page of the list.", minimum=1, maximum=100)
+    notes_per_page: int = settings.setting(20, "Notes on one page of the list.", minimum=1, maximum=100)  # sample

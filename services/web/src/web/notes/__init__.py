@@ -1,6 +1,6 @@
 """The sample: notes as pages (`/notes`) and as a JSON API (`/api/notes`).
 
-To remove it, see the README. Nothing outside of this package imports it but `web.app`.
+`make remove-sample` takes it out. Nothing outside of this package imports it but `web.app`.
 """
 
 from flask import Flask

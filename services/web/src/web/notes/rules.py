@@ -19,6 +19,7 @@ Title = Annotated[
         # Something besides white space; (?!\n) since Python's $ would let a last line break pass.
         pattern=rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$(?!\n)",
         extra={"pattern": "This must be one line, without control characters."},
+        examples=["Mind the step"],
     ),
 ]
 Body = Annotated[
@@ -27,6 +28,7 @@ Body = Annotated[
         max_length=LONGEST_BODY,
         pattern=r"^[^\u0000]*$",  # which Postgres can't store
         extra={"pattern": "This must not contain NUL characters."},
+        examples=["It is lower than it looks."],
     ),
 ]
 

@@ -1,0 +1,103 @@
+"""`/api/docs`: the OpenAPI document as a page, with an example and a curl line for every operation."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Blueprint, Flask, current_app, render_template, request
+
+from web import openapi
+
+# What stands in an example where a schema names none of its own.
+SAMPLES = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "null": None}
+BOUNDS = {
+    "minimum": "from {}",
+    "maximum": "to {}",
+    "minLength": "{} characters or more",
+    "maxLength": "{} characters at the most",
+    "format": "{}",
+    "default": "{!r} where it is left out",
+}
+
+blueprint = Blueprint("apidocs", __name__)
+
+
+def init_app(app: Flask) -> None:
+    app.jinja_env.filters["kind"] = kind
+    app.register_blueprint(blueprint)
+
+
+@blueprint.get("/api/docs")
+def page() -> str:
+    document = openapi.document(current_app)
+    schemas = document["components"]["schemas"]
+    return render_template("api.html", operations=list(operations(document)), schemas=schemas)
+
+
+def operations(document: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """Each operation with its `method`, `path`, example `body`, `curl` line and successful `answer`."""
+    schemas = document["components"]["schemas"]
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            body = shown(described.get("requestBody"), schemas)
+            answers = {code: shown(each, schemas) for code, each in described["responses"].items() if code < "300"}
+            yield {
+                **described,
+                "method": method.upper(),
+                "path": path,
+                "body": body,
+                "curl": curl(method.upper(), path, body),
+                "answer": next(iter(answers.values())),
+            }
+
+
+def shown(described: dict[str, Any] | None, schemas: dict[str, Any]) -> str | None:
+    """The example of a body or an answer, as JSON text; None where there is no content."""
+    content = (described or {}).get("content", {})
+    media = next(iter(content.values()), None)
+    return json.dumps(example(media["schema"], schemas), indent=2, ensure_ascii=False) if media else None
+
+
+def example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    """A value that the schema allows, as far as types go."""
+    if "$ref" in schema:
+        return example(schemas[name(schema)], schemas)
+    if "examples" in schema:
+        return schema["examples"][0]
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return example(options[0], schemas)
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {key: example(each, schemas) for key, each in schema.get("properties", {}).items()}
+    if schema.get("type") == "array":
+        return [example(schema["items"], schemas)] if "items" in schema else []
+    return SAMPLES.get(schema.get("type"))
+
+
+def kind(schema: dict[str, Any]) -> str:
+    """The schema in words: `list of Note`, `integer, from 1, to 100`."""
+    if "$ref" in schema:
+        return name(schema)
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(map(kind, options))
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    of = f"list of {kind(schema['items'])}" if "items" in schema else schema.get("type", "anything")
+    return ", ".join([of, *(words.format(schema[bound]) for bound, words in BOUNDS.items() if bound in schema)])
+
+
+def name(schema: dict[str, Any]) -> str:
+    return schema["$ref"].rpartition("/")[2]
+
+
+def curl(method: str, path: str, body: str | None) -> str:
+    """A line for a shell, with 1 for what is in braces in the path."""
+    place = request.url_root.rstrip("/") + re.sub(r"{\w+}", "1", path)
+    parts = ["curl", *([] if method == "GET" else ["-X", method]), shlex.quote(place)]
+    if body:
+        compact = json.dumps(json.loads(body), ensure_ascii=False)
+        parts += ["\\\n  -H 'Content-Type: application/json'", "\\\n  -d", shlex.quote(compact)]
+    return " ".join(parts)

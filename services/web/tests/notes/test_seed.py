@@ -1,0 +1,28 @@
+"""Sample data looks like what people write, and comes once."""
+
+from sqlalchemy import func, select
+
+from chassis import db
+from web.notes import rules, seed
+from web.notes.models import Note
+
+
+def count() -> int:
+    return db.session().scalar(select(func.count()).select_from(Note))
+
+
+def test_seeding_twice_adds_each_note_once(app):
+    with app.app_context():
+        assert seed.seed(db.session()) == len(seed.NOTES)
+        assert seed.seed(db.session()) == 0
+        assert count() == len(seed.NOTES)
+
+
+def test_every_sample_keeps_the_rules_and_the_page_shows_it(app, browser):
+    with app.app_context():
+        for title, body in seed.NOTES:
+            assert rules.NoteFields(title=title, body=body).title == title
+        seed.seed(db.session())
+        db.session().commit()
+    assert "東京出張のメモ" in browser.open("/notes").text
+    assert "<b>Not bold" not in browser.open("/notes").html
