@@ -8,7 +8,7 @@
 #   load DATABASE NEW    the archive from stdin into the new database NEW
 #   swap DATABASE NEW    NEW takes DATABASE's name; prints the name the former keeps, and milliseconds
 #   drop NAME            a database that `load` made or `swap` kept
-#   schedule             a dump of each of BACKUP_DATABASES every BACKUP_INTERVAL seconds
+#   schedule             a dump of each service's database every BACKUP_INTERVAL seconds
 #   healthy              exit 0 if the newest dump of each is younger than two intervals
 set -euo pipefail
 shopt -s nullglob
@@ -22,11 +22,11 @@ export PGHOST=${PGHOST:-127.0.0.1} PGCONNECT_TIMEOUT=10
 
 die() { echo "$*" >&2; exit 1; }
 
-# Passwords go from the secret's file into the environment of one program, never on a command line.
+# The owner's password comes in the environment or from the secret's file, never on a command line.
 as_owner() { # DATABASE COMMAND...
     local secret=/run/secrets/$1_owner_password
-    [ -r "$secret" ] || die "there is no service $1: $secret is missing"
-    PGUSER=$1_owner PGPASSWORD=$(<"$secret") "${@:2}"
+    [ "${OWNER_PASSWORD:-}" ] || [ -r "$secret" ] || die "there is no service $1: $secret is missing"
+    PGUSER=$1_owner PGPASSWORD=${OWNER_PASSWORD:-$(<"$secret")} "${@:2}"
 }
 
 become_superuser() {
@@ -121,15 +121,23 @@ keep() {
 # Sets `files`, the oldest first. Files with other names are nobody's to rotate.
 find_dumps() { files=("$DIRECTORY/$1"-????????T??????Z.dump); }
 
+# Sets `databases`: those whose owner's password is here.
+find_databases() {
+    databases=(/run/secrets/*_owner_password)
+    databases=("${databases[@]##*/}")
+    databases=("${databases[@]%_owner_password}")
+}
+
 schedule() {
-    local value database
+    local value database databases
+    find_databases
     for value in "$BACKUP_INTERVAL" "$BACKUP_KEEP"; do
         [[ $value =~ ^[1-9][0-9]*$ ]] || { log ERROR "BACKUP_INTERVAL and BACKUP_KEEP must be positive numbers"; exit 2; }
     done
     trap 'rm -f "$DIRECTORY"/.*.unfinished; log INFO "stopped"; exit 0' TERM INT
     log INFO "started" interval "$BACKUP_INTERVAL" keep "$BACKUP_KEEP"
     while :; do
-        for database in $BACKUP_DATABASES; do
+        for database in "${databases[@]}"; do
             fresh "$database" "$BACKUP_INTERVAL" || attempt "$database"
         done
         wait_for sleep $((BACKUP_INTERVAL < 60 ? BACKUP_INTERVAL : 60))
@@ -157,8 +165,9 @@ fresh() { # DATABASE SECONDS
 }
 
 healthy() {
-    local database
-    for database in $BACKUP_DATABASES; do
+    local database databases
+    find_databases
+    for database in "${databases[@]}"; do
         fresh "$database" $((2 * BACKUP_INTERVAL)) || die "no backup of $database in two intervals"
     done
 }
