@@ -30,8 +30,11 @@ s ?=
 
 ##@ Develop
 
-dev: ## Run the app with hot reload on http://localhost:8000 (DEV_PORT=…, DOCKER=no)
-	@$(PYTHON) tools/dev.py
+dev: ## Run all services with hot reload, or s=web alone (DEV_PORT=8000, DOCKER=no)
+	@SERVICE=$(s) $(PYTHON) tools/dev.py
+
+debug: ## Run a service under a debugger, which waits for an editor on port 5678 (s=web, DEBUG_PORT=…)
+	@SERVICE=$(or $(s),web) $(PYTHON) tools/dev.py debug
 
 test: .venv/installed ## Run all tests; one service's with s=web; pytest's options with args=…
 	@.venv/bin/python -m pytest $(if $(s),services/$(s)) $(args)
@@ -47,6 +50,24 @@ contract: .venv/installed ## Score any image against the contract: IMAGE=… [PO
 loadtest: .venv/installed ## Redeploy three times under load, in a production stack of its own
 	@REQUIRE_ENGINE=1 .venv/bin/python -m pytest tests/stack/test_deploy.py -q -k under_load $(args)
 
+screenshots: .venv/installed ## Make the README's pictures again: 15 minutes of traffic, then two shots
+	@SCREENSHOTS=15 .venv/bin/python -m pytest tests/browser/test_screenshots.py -q
+
+bench: .venv/installed ## Measure size, builds, starts, speed and redeploys beside a bare Flask image [AGAINST= ONLY= SMOKE=1]
+	@.venv/bin/python bench/run.py
+
+bench-curve: .venv/installed ## Measure what workers, threads and connections do to one replica
+	@.venv/bin/python bench/curve.py
+
+bench-ten: .venv/installed ## Measure what the next of ten services costs
+	@.venv/bin/python bench/ten_services.py
+
+bench-reload: .venv/installed ## Measure the time from a save to its response, natively and in containers
+	@.venv/bin/python bench/reload.py
+
+bench-first-run: .venv/installed ## Measure the time from a clone to the first page, natively and in containers
+	@.venv/bin/python bench/first_run.py
+
 lint: .venv/installed ## Check style, Dockerfiles, shell scripts, workflows and compose files
 	@.venv/bin/python tools/lint.py
 
@@ -56,6 +77,45 @@ fmt: .venv/installed ## Format the Python code
 docs: .venv/installed ## Write .env.example and docs/configuration.md from the settings in code
 	@.venv/bin/python tools/docs.py
 
+##@ Make it yours
+
+rename: ## Make the fork its own, once: name=myshop, title="My Shop"
+	@NAME=$(call quoted,$(name)) TITLE=$(call quoted,$(title)) $(PYTHON) tools/rename.py
+
+template-update: ## Bring in what the template learnt since: to=v1.2.0, source=…
+	@TO=$(call quoted,$(to)) SOURCE=$(call quoted,$(source)) $(PYTHON) tools/template_update.py
+
+# sample: begin
+remove-sample: ## Take the sample out: its code, tests, settings and documents
+	@$(PYTHON) tools/remove_sample.py
+# sample: end
+
+##@ One-off work, in what runs, else in a place made for the time
+
+run: ## Run a command beside the app: cmd="python scripts/x.py --flag" [s=web], stdin and all
+	@SERVICE=$(s) CMD=$(call quoted,$(cmd)) $(PYTHON) tools/inside.py run
+
+shell: ## Open a Python shell with the app, its session and its models
+	@SERVICE=$(s) $(PYTHON) tools/inside.py shell
+
+psql: ## Open psql on the database, as its owner
+	@SERVICE=$(s) $(PYTHON) tools/inside.py psql
+
+routes: ## Print the app's routes: methods, path, endpoint
+	@SERVICE=$(s) $(PYTHON) tools/inside.py routes
+
+migration: ## Write a migration from what the models say: m="add tags"; empty=1 to write it by hand
+	@SERVICE=$(s) MESSAGE=$(call quoted,$(m)) EMPTY=$(empty) $(PYTHON) tools/inside.py migration
+
+migrate: ## Bring the development database to the newest revision, or to=…
+	@SERVICE=$(s) TO=$(call quoted,$(to)) $(PYTHON) tools/inside.py migrate
+
+seed: ## Add sample data to the development database
+	@SERVICE=$(s) $(PYTHON) tools/inside.py seed
+
+reset-db: ## Drop the development database and make it anew; yes=1 does not ask
+	@SERVICE=$(s) YES=$(filter 1,$(yes)) $(PYTHON) tools/inside.py reset-db
+
 ##@ Run in production
 
 init: ## Write .env and secrets/ with generated values; keeps what exists
@@ -64,6 +124,7 @@ init: ## Write .env and secrets/ with generated values; keeps what exists
 up: ## Build and start production, and wait until it is healthy
 	@$(PYTHON) tools/engine.py
 	@$(PYTHON) tools/upgrade.py --check
+	@[ ! -f .env ] || $(PYTHON) tools/init.py --missing
 	@docker compose up --build --detach --wait
 
 deploy: ## Roll out this commit, or TAG=…, one replica at a time; nothing is dropped
@@ -85,7 +146,7 @@ maintenance-off: ## Serve again
 	@rm -f docker/proxy/maintenance
 
 down: ## Stop production and development; the data stays
-	@docker compose --file compose/base.yaml --file compose/dev.yaml down
+	@docker compose $(addprefix --file ,compose/base.yaml compose/dev.yaml $(wildcard compose/*.dev.yaml)) down
 	@[ ! -f .env ] || docker compose down
 
 logs: ## Follow the logs; one service's with s=web-a
@@ -94,19 +155,21 @@ logs: ## Follow the logs; one service's with s=web-a
 ps: ## Show what runs
 	@docker compose ps
 
+##@ Services
+
+service: .venv/installed .cache/fork/installed ## Add a service: name=billing [kind=web|asgi|worker|script|static db=yes|no path=/billing host=…]
+	@$(service_words) .venv/bin/python tools/service.py service
+
+service-update: .venv/installed .cache/fork/installed ## Bring into name=billing what templates/service has learnt since; edits stay
+	@$(service_words) .venv/bin/python tools/service.py service-update
+
+service-remove: .venv/installed ## Take name=billing out whole, and say what stays; yes=1 does not ask
+	@$(service_words) .venv/bin/python tools/service.py service-remove
+
 ##@ Look after it
 
 doctor: ## Look for what goes wrong on real machines, and say what to do
 	@$(PYTHON) tools/doctor.py
-
-shell: ## Open a Python shell inside the app that runs
-	@SERVICE=$(s) $(PYTHON) tools/inside.py shell
-
-psql: ## Open psql on the database that runs, as its owner
-	@SERVICE=$(s) $(PYTHON) tools/inside.py psql
-
-run: ## Run a command inside the app that runs: cmd="python x.py --flag"
-	@SERVICE=$(s) CMD=$(call quoted,$(cmd)) $(PYTHON) tools/inside.py run
 
 backup: ## Write a verified dump of the database to backups/; another service's with s=…
 	@$(PYTHON) tools/backup.py backup $(or $(s),web)
@@ -127,10 +190,18 @@ help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+service_words = UV=$(call quoted,$(UV)) SERVICE_NAME=$(call quoted,$(name)) SERVICE_KIND=$(call quoted,$(kind)) \
+  SERVICE_DB=$(call quoted,$(db)) SERVICE_PATH=$(call quoted,$(path)) SERVICE_HOST=$(call quoted,$(host)) SERVICE_YES=$(yes)
+
+# copier, in an environment of its own.
+.cache/fork/installed: uv.lock | $(UV)
+	@UV_PROJECT_ENVIRONMENT=.cache/fork $(UV) sync --quiet --frozen --only-group fork --python $(PYTHON)
+	@touch $@
+
 # The environment for tests, tools and native runs: made again when the lock changes.
 .venv/installed: pyproject.toml uv.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) | $(UV)
 	@echo "Installing the environment into .venv …" >&2
-	@UV_COMPILE_BYTECODE=1 $(UV) sync --quiet --locked --all-packages \
+	@UV_COMPILE_BYTECODE=1 $(UV) sync $$([ -t 2 ] || echo --quiet) --locked --all-packages \
 	  --python "$$($(UV) python find --no-project --no-python-downloads 3.14 2>/dev/null || echo $(PYTHON))"
 	@touch $@
 

@@ -7,8 +7,8 @@ host's file, the questions and the order of the steps. Standard library only.
 import argparse
 import fcntl
 import hashlib
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import engine
+import services
 
 ROOT = Path(__file__).parents[1]
 BACKUPS = ROOT / "backups"
 LOCK = ROOT / ".deploy.lock"  # tools/deploy.py holds it, too
 SCRIPT = "/opt/postgres/backup.sh"
-EXEC = ["docker", "compose", "exec", "-T", "db", SCRIPT]
+EXEC = ["docker", "compose", "exec", "-T", "--env", "OWNER_PASSWORD", "db", SCRIPT]  # its value: our environment's
 MAGIC = b"PGDMP"  # how an archive in pg_dump's custom format begins
 
 
@@ -70,6 +71,7 @@ def main() -> None:
 def backup(service: str) -> None:
     """Dumps under a temporary name, reads the dump back, and only then gives it its name."""
     started = time.monotonic()
+    os.environ["OWNER_PASSWORD"] = password_of(service)
     BACKUPS.mkdir(mode=0o700, exist_ok=True)
     while (path := BACKUPS / f"{service}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump").exists():
         time.sleep(0.1)  # one was written in this very second
@@ -98,6 +100,7 @@ def restore(service: str, name: str, yes: bool) -> None:
     with alone():
         compose("exec", "-T", "db", "true")  # or says how to start it
         contents = verified(path, service)
+        os.environ["OWNER_PASSWORD"] = password_of(service)
         print(f"{name} is whole: the database {service}, {contents}.", flush=True)
         if not digest_of(path).exists():
             print(f"Without {digest_of(path)}, though, damage to what defines its tables goes unseen.", flush=True)
@@ -178,9 +181,7 @@ def check(path: Path) -> Contents:
 
 def migrate(service: str, database: str) -> str:
     """Brings an older backup to this release's schema before any request meets it."""
-    job = migration_job(service)
-    if not job:
-        return ""
+    job = services.find(service).job
     command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "--env", f"DATABASE_NAME={database}", job]
     run = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if not run.returncode:
@@ -189,13 +190,6 @@ def migrate(service: str, database: str) -> str:
     if "Can't locate revision" in output:  # the archive's release is a later one, whose schema we serve on as well
         return ", its schema left as it is, a later release's"
     raise Refused(f"the restored database can't be migrated: {last_message(output).rstrip('.')}")
-
-
-def migration_job(service: str) -> str | None:
-    """The compose service that migrates as this database's owner."""
-    services = json.loads(compose("config", "--format", "json"))["services"]
-    owners = {name: (each.get("environment") or {}).get("DATABASE_USER") for name, each in services.items()}
-    return next((name for name, owner in owners.items() if owner == f"{service}_owner"), None)
 
 
 def swap(service: str, new: str) -> str:
@@ -210,14 +204,18 @@ def swap(service: str, new: str) -> str:
 
 def inside(*arguments: str, **options) -> str:
     """Runs a step of backup.sh beside the database and returns what it prints."""
-    return compose("exec", "-T", "db", SCRIPT, *arguments, **options)
+    return done(subprocess.run([*EXEC, *arguments], **quiet(options)))
 
 
 def compose(*arguments: str, **options) -> str:
-    options = {"stdin": subprocess.DEVNULL, **options}
-    run = subprocess.run(
-        ["docker", "compose", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **options
-    )
+    return done(subprocess.run(["docker", "compose", *arguments], **quiet(options)))
+
+
+def quiet(options: dict) -> dict:
+    return {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "stdin": subprocess.DEVNULL, **options}
+
+
+def done(run: subprocess.CompletedProcess) -> str:
     if run.returncode:
         raise Refused(reason(run.stderr))
     return run.stdout
@@ -239,6 +237,14 @@ def last_message(output: str) -> str:
         if message := engine.parse(line).get("message"):
             return message
     return lines[-1]
+
+
+def password_of(service: str) -> str:
+    """The password of the database's owner, whom the dump and the restore run as."""
+    path = ROOT / "secrets" / f"{service}_owner_password"
+    if not re.fullmatch(r"\w+", service) or not path.exists():
+        raise Refused(f"there is no database of a service {service}: secrets/ has no {path.name}")
+    return path.read_text().strip()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import engine
+import init
+import services
 
 ROOT = Path(__file__).parents[1]
 ENV, LOCK = ROOT / ".env", ROOT / ".deploy.lock"
@@ -54,6 +57,8 @@ def alone() -> Iterator[None]:
 def check() -> None:
     if problem := engine.problem():
         raise Failed(problem)
+    if ENV.exists():
+        init.write_secrets(quiet=True)  # of a service that is new in this release
     config = compose("config", "--quiet")
     if config.returncode:
         raise Failed(last_line(config.stderr))
@@ -76,12 +81,13 @@ def previous() -> str:
 
 
 def prepare(release: str) -> None:
-    """Images, a database that answers, and its migrations: nothing that serves is touched."""
+    """Images, a database that answers, its roles and its migrations: nothing that serves is touched."""
     with step("images"):
         images(release)
     with step("database"):
         expect(compose("up", "--detach", "--no-recreate", "--wait", "db"), "the database does not start")
-    for job in migrations():
+        expect(compose("run", "--rm", "--no-deps", "-T", "roles"), "the database's roles can't be set")
+    for job in jobs():
         with step(job):
             run = compose("run", "--rm", "--no-deps", "-T", job, tag=release)
             if run.returncode:
@@ -91,16 +97,33 @@ def prepare(release: str) -> None:
 
 def images(release: str) -> None:
     """Builds them; a tag that was asked for by name is taken from here or from the registry."""
-    first = [pair[0] for pair in pairs()]
+    first = [[*each.replicas, each.name][0] for each in services.all()]
     if not os.environ.get("TAG"):
-        expect(compose("build", *first, tag=release), "the build failed, and the old release serves on")
-    elif missing(release) and compose("pull", *first, tag=release).returncode:
-        raise Failed(f"there is no image {missing(release)} here, and it can't be pulled")
+        expect(build(first, release), "the build failed, and the old release serves on")
+    elif missing(release, *first) and compose("pull", *first, tag=release).returncode:
+        raise Failed(f"there is no image {missing(release, *first)} here, and it can't be pulled")
 
 
-def missing(release: str) -> str | None:
-    names = compose("config", "--images", *(pair[0] for pair in pairs()), tag=release).stdout.split()
-    return next((name for name in names if name.endswith(f":{release}") and not exists(name)), None)
+def build(names: list[str], release: str) -> subprocess.CompletedProcess:
+    """In a terminal, what is being built stands beside the step's name: minutes may go by."""
+    command = ["docker", "compose", "--progress", "plain", "build", *names]
+    said, live = [], sys.stdout.isatty()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with subprocess.Popen(command, cwd=ROOT, env=variables(release), **pipes) as process:
+        for line in process.stdout:
+            said.append(line)
+            if live and (under_way := re.match(r"#\d+ (\[.+)", line)):
+                width = shutil.get_terminal_size().columns - 16
+                print(f"\r  {'images':<12}  {under_way[1][:width]}\x1b[K", end="", flush=True)
+    if live:
+        print(f"\r  {'images':<12}\x1b[K", end="", flush=True)
+    return subprocess.CompletedProcess(command, process.returncode, stderr="".join(said))
+
+
+def missing(release: str, *names: str) -> str | None:
+    """The first image that these compose services need and that is not here."""
+    images = compose("config", "--images", *names, tag=release).stdout.split()
+    return next((image for image in images if image.endswith(f":{release}") and not exists(image)), None)
 
 
 def exists(image: str) -> bool:
@@ -110,9 +133,12 @@ def exists(image: str) -> bool:
 def roll(release: str, former: str) -> None:
     """Replaces the replicas one after the other; where one fails, all go back to the former release."""
     done: list[str] = []
-    for pair in pairs():
+    for replicas in [each.replicas for each in services.all()]:
+        if replicas and missing(release, replicas[0]):  # a rollback to before there was such a service
+            print(f"  {replicas[0]} stays: there is no image of {release}", flush=True)
+            continue
         # One that does not serve goes first: the other must not be taken out meanwhile.
-        for replica in sorted(pair, key=healthy):
+        for replica in sorted(replicas, key=healthy):
             try:
                 with step(replica):
                     replace(replica, release)
@@ -141,21 +167,15 @@ def replace(replica: str, release: str) -> None:
 def restore(replicas: list[str], former: str) -> None:
     for replica in replicas:
         with step(f"{replica} back"):
-            compose("up", "--detach", "--no-deps", "--no-build", "--wait", replica, tag=former)
+            if missing(former, replica):  # it is new with the release that failed
+                compose("rm", "--stop", "--force", replica)
+            else:
+                compose("up", "--detach", "--no-deps", "--no-build", "--wait", replica, tag=former)
 
 
-def pairs() -> list[tuple[str, str]]:
-    """The services that run twice, such as (web-a, web-b)."""
-    names = set(services())
-    return [(name, f"{name[:-1]}b") for name in sorted(names) if name.endswith("-a") and f"{name[:-1]}b" in names]
-
-
-def migrations() -> list[str]:
-    return [name for name in services() if name == "migrate" or name.endswith("-migrate")]
-
-
-def services() -> list[str]:
-    return sorted(compose("config", "--services").stdout.split())
+def jobs() -> list[str]:
+    """What runs once before a release serves."""
+    return [each.job for each in services.all() if each.job]
 
 
 def healthy(replica: str) -> bool:
@@ -179,13 +199,15 @@ def read(name: str) -> str | None:
     return found[-1].strip() if found else None
 
 
-def compose(*arguments: str, tag: str | None = None, **variables: str) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name != "TAG"} | variables
-    if tag:
-        environment |= {"TAG": tag, "VERSION": tag}
-    return subprocess.run(
-        ["docker", "compose", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+def compose(*arguments: str, tag: str | None = None, **others: str) -> subprocess.CompletedProcess:
+    command, environment = ["docker", "compose", *arguments], variables(tag) | others
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def variables(tag: str | None) -> dict[str, str]:
+    """The environment in which compose means this release, or the one that `.env` names."""
+    environment = {name: value for name, value in os.environ.items() if name != "TAG"}
+    return environment | ({"TAG": tag, "VERSION": tag} if tag else {})
 
 
 def expect(run: subprocess.CompletedProcess, otherwise: str) -> None:

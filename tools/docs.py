@@ -1,4 +1,5 @@
-"""`make docs`: `.env.example` and `docs/configuration.md`, written from the settings in code.
+"""`make docs`: `.env.example` and `docs/configuration.md`, written from the settings in code, and the picture of
+docs/architecture.md, drawn from its own source.
 
 With --check nothing is written, and a file that differs is named: they can't drift from the code.
 """
@@ -11,9 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+import chassis.settings
+import picture
+import services
+
 ROOT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?")
-BY_MAKE = {"BUILT", "DEV_GID", "DEV_UID", "REVISION", "VERSION"}  # never set by a person
+BY_MAKE = {"BUILT", "DEV_GID", "DEV_INPUTS", "DEV_UID", "REVISION", "VERSION"}  # never set by a person
 
 # What compose reads: the names and defaults stand in compose/*.yaml, here is what they mean.
 DEPLOYMENT = {
@@ -24,6 +29,8 @@ DEPLOYMENT = {
     "IMAGE_PREFIX": "What stands before an image's name, such as `registry.example/team/`.",
     "TAG": "The release that runs: the images' tag.",
     "REGISTRY": "A mirror for the base images, with its slash, such as `mirror.example/`.",
+    "SERVER": "What serves: `gunicorn`, or `granian` in its place; the images are built with it.",
+    "VARIANT": "What images stand on: `full`, or `minimal`, with no shell and no package manager.",
     "POSTGRES_MAJOR": "The major version of Postgres; a former one stays until `make upgrade-postgres`.",
     "WEB_CPUS": "The CPUs that a replica may use.",
     "WEB_MEMORY": "The memory that a replica may use.",
@@ -34,6 +41,8 @@ DEPLOYMENT = {
     "BACKUP_KEEP": "Scheduled backups that are kept, the newest.",
     "STOP_GRACE_PERIOD": "When a stopping replica is killed: over DRAIN_DELAY and GRACEFUL_TIMEOUT together.",
     "DEV_PORT": "The port of `make dev`.",
+    "RELOAD": "How `make dev` notices a save: auto, inotify, or poll for mounts where inotify is silent.",
+    "DEBUG_PORT": "The port on which `make debug` waits for an editor.",
 }
 ACTIVE = {"SITE_ADDRESS": "localhost"}  # compose refuses to start without it
 
@@ -48,13 +57,19 @@ class Setting(NamedTuple):
 def main(check: bool) -> None:
     wrong = [path for path, text in documents().items() if not settle(ROOT / path, text, check)]
     if wrong:
-        sys.exit(f"{', '.join(wrong)} differs from the settings in code: run `make docs`.")
+        sys.exit(f"{', '.join(wrong)} differs from what it is made from: run `make docs`.")
 
 
 def documents() -> dict[str, str]:
     groups = {"Deployment, read by compose": deployment()}
-    groups |= {f"The service {name}": settings for name, settings in services().items()}
-    return {".env.example": example(groups), "docs/configuration.md": page(groups)}
+    groups["Every service"] = described(chassis.settings.Settings)
+    groups |= {f"The service {name}": settings for name, settings in own_settings().items()}
+    drawn = picture.draw(ROOT / "docs/architecture.toml")
+    return {
+        ".env.example": example(groups),
+        "docs/configuration.md": page(groups),
+        "docs/images/architecture.svg": drawn,
+    }
 
 
 def settle(path: Path, text: str, check: bool) -> bool:
@@ -72,17 +87,29 @@ def deployment() -> list[Setting]:
     for path in sorted((ROOT / "compose").glob("*.yaml")):
         for name, default in VARIABLE.findall(path.read_text()):
             defaults.setdefault(name, default)
-    if unexplained := defaults.keys() - DEPLOYMENT.keys() - BY_MAKE:
+    explained = DEPLOYMENT | {each.port_setting: f"The port of {each.name} in `make dev`." for each in others()}
+    if unexplained := defaults.keys() - explained.keys() - BY_MAKE:
         sys.exit(f"tools/docs.py does not explain {', '.join(sorted(unexplained))}.")
-    return [Setting(name, defaults[name], meaning) for name, meaning in DEPLOYMENT.items() if name in defaults]
+    return [Setting(name, defaults[name], meaning) for name, meaning in explained.items() if name in defaults]
 
 
-def services() -> dict[str, list[Setting]]:
-    names = sorted(path.parent.name for path in (ROOT / "services").glob("*/pyproject.toml"))
-    return {name: described(importlib.import_module(f"{name}.settings").Settings) for name in names}
+def others() -> list[services.Service]:
+    """Those that serve on another port than DEV_PORT in development."""
+    return [each for each in services.all() if each.serves and each.port != services.FIRST_PORT]
 
 
-def described(kind: type) -> list[Setting]:
+def own_settings() -> dict[str, list[Setting]]:
+    """What each service adds to the chassis's settings; those that add nothing are left out."""
+    sys.path[:0] = [str(each.directory / "src") for each in services.all()]  # one that is not installed yet, too
+    shared = {each.name for each in fields(chassis.settings.Settings)}
+    found = {}
+    for each in services.all():
+        settings = described(importlib.import_module(f"{each.name}.settings").Settings, without=shared)
+        found |= {each.name: settings} if settings else {}
+    return found
+
+
+def described(kind: type, without: set[str] = frozenset()) -> list[Setting]:
     types = get_type_hints(kind)
     return [
         Setting(
@@ -92,6 +119,7 @@ def described(kind: type) -> list[Setting]:
             allowed(types[each.name], each.metadata),
         )
         for each in fields(kind)
+        if each.name not in without
     ]
 
 

@@ -1,66 +1,156 @@
 """`make doctor`: what goes wrong on real machines, one line each, with what to do.
 
-Exit code 1 where something has to be mended. Standard library only.
+`ok` is well, `hint` works but may surprise, `BAD` blocks; then the exit code is 1. Every check asks for
+itself and beside the others, so that the slowest one's seconds are all. Standard library only.
 """
 
+import difflib
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import engine
 import environment
+import init
 
 ROOT = Path(__file__).parents[1]
+PATIENCE = 4  # seconds that any one question may take
 ROOM = 5  # GB that images, a build cache and a small database take
+MEMORY = 1.5  # GB that production takes when idle, with room for a build
+SKEW = 30  # seconds that the engine's clock may be off
+WATCHES = 8192  # directories that inotify should be able to watch
 OK, HINT, BAD = "ok", "hint", "BAD"
+Finding = tuple[str, str]
+# Besides what .env.example lists: compose's own, and what the tools read or write.
+ALSO_KNOWN = {"PREVIOUS_TAG", "DEPLOY_TIMEOUT", "DEV_UID", "DEV_GID"}
+PLACEHOLDERS = ("your.domain", "example.com", "example.org", "mydomain.com", "changeme")
+# File systems of another machine, or of another system on this one: they carry no inotify events.
+DEAF = {"9p", "cifs", "drvfs", "nfs", "nfs4", "prl_fs", "smb3", "vboxsf"}
 
 
 def main() -> None:
-    findings = [finding for check in CHECKS for finding in check()]
+    engine.TIMEOUT = PATIENCE
+    with ThreadPoolExecutor(len(CHECKS)) as pool:
+        findings = [finding for found in pool.map(findings_of, CHECKS) for finding in found]
     for state, text in findings:
         print(f"{state:5} {text}")
     sys.exit(any(state == BAD for state, _ in findings))
 
 
-def the_engine() -> Iterator[tuple[str, str]]:
+def findings_of(check) -> list[Finding]:
+    try:
+        return list(check())
+    except (OSError, subprocess.SubprocessError) as error:
+        return [(HINT, f"{check.__name__.replace('_', ' ')}: it could not be found out ({error})")]
+
+
+def tools() -> Iterator[Finding]:
+    yield OK, f"Python {sys.version.split()[0]}"
+    if not shutil.which("git"):
+        yield HINT, "git is missing: versions and tests need it"
+    has_uv = shutil.which("uv") or (ROOT / ".cache/uv").exists()
+    if not has_uv and subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True).returncode:
+        yield BAD, "python3 can't make environments: install the package python3-venv"
+
+
+def packages() -> Iterator[Finding]:
+    """Whether the packages for tests and native runs can be had, where they are not here yet."""
+    if (ROOT / ".venv/installed").exists():
+        return
+    names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+    index = next(filter(None, map(os.environ.get, names)), "https://pypi.org/simple/")
+    if index.startswith("http") and not reachable(index):
+        yield HINT, f"{index} can't be reached: UV_DEFAULT_INDEX=… names another index for `make test` and native runs"
+
+
+def reachable(address: str) -> bool:
+    """Whether anything answers there, were it with an error."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PATIENCE).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def the_engine() -> Iterator[Finding]:
     if problem := engine.problem():
         yield HINT, f"{problem}. Until then `make dev` and `make test` run natively"
         return
     version = engine.run("docker", "version", "--format", "{{.Server.Version}}").stdout.strip()
     compose = engine.run("docker", "compose", "version", "--short").stdout.strip()
     yield OK, f"Docker Engine {version} answers, Compose {compose}"
-    yield from base_images()
+    if engine.run("docker", "buildx", "version").returncode:
+        yield BAD, "Docker can't build with BuildKit: install the package docker-buildx-plugin"
+    yield from the_engines_clock()
+    yield from the_engines_disk()
 
 
-def base_images() -> Iterator[tuple[str, str]]:
-    for name in engine.BASES:
-        image = environment.get("REGISTRY") + name
+def the_engines_clock() -> Iterator[Finding]:
+    """A virtual machine's falls behind while the computer sleeps, and with it certificates and sessions."""
+    told = engine.run("docker", "info", "--format", "{{.SystemTime}}").stdout.strip()
+    if match := re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\S*?(Z|[+-]\d\d:\d\d)$", told):
+        there = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
+        off = abs((datetime.now(UTC) - there).total_seconds())
+        if off > SKEW:
+            yield HINT, f"the engine's clock is {off:.0f} s off: restart Docker, or turn NTP on"
+
+
+def the_engines_disk() -> Iterator[Finding]:
+    root = Path(engine.run("docker", "info", "--format", "{{.DockerRootDir}}").stdout.strip() or "/nowhere")
+    if root.exists() and (free := shutil.disk_usage(root).free / 1e9) < ROOM:
+        yield BAD, f"{free:.1f} GB free for Docker in {root}: `docker system df` says what takes it"
+
+
+def base_images() -> Iterator[Finding]:
+    if engine.problem():
+        return
+    names = [environment.get("REGISTRY") + name for name in engine.BASES]
+    with ThreadPoolExecutor(len(names)) as pool:
+        for image, there in zip(names, pool.map(can_be_had, names), strict=True):
+            if not there:
+                yield BAD, f"{image} is not here and can't be pulled: `make bases`, or name a mirror, REGISTRY=mirror/"
+
+
+def can_be_had(image: str) -> bool:
+    with suppress(subprocess.TimeoutExpired):
         if engine.run("docker", "image", "inspect", image).returncode == 0:
-            continue
-        if engine.run("docker", "manifest", "inspect", image).returncode:
-            yield BAD, f"{image} is not here and can't be pulled: `make bases`, or name a mirror with REGISTRY=mirror/"
+            return True
+        return engine.run("docker", "manifest", "inspect", image).returncode == 0
+    return False
 
 
-def disk() -> Iterator[tuple[str, str]]:
+def disk() -> Iterator[Finding]:
     free = shutil.disk_usage(ROOT).free / 1e9
-    yield (
-        (OK, f"{free:.0f} GB free")
-        if free > ROOM
-        else (BAD, f"{free:.1f} GB free: `docker system df` says what takes it")
-    )
+    yield (OK, f"{free:.0f} GB free") if free > ROOM else (BAD, f"{free:.1f} GB free here: make room, or move the tree")
 
 
-def ports() -> Iterator[tuple[str, str]]:
+def memory() -> Iterator[Finding]:
+    with suppress(FileNotFoundError):
+        kilobytes = re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())
+        if kilobytes and (free := int(kilobytes[1]) / 1e6) < MEMORY:
+            yield HINT, f"{free:.1f} GB of memory free: builds may be killed; close something, or add swap"
+
+
+def ports() -> Iterator[Finding]:
     wanted = {"DEV_PORT": "8000", "HTTP_PORT": "80", "HTTPS_PORT": "443"}
     for name, default in wanted.items():
         port = environment.get(name, default)
-        if port.isdigit() and taken(int(port)) and not ours(port):
-            yield HINT, f"port {port} ({name}) is taken: stop what listens there, or set {name} in .env"
+        if not port.isdigit() or not 0 < int(port) < 65536:
+            yield BAD, f"{name} must be a port from 1 to 65535, not {port!r}"
+        elif taken(int(port)) and (who := holder(port)) is not None:
+            yield HINT, f"port {port} ({name}) is taken{who}: stop that, or set {name} in .env"
 
 
 def taken(port: int) -> bool:
@@ -69,80 +159,146 @@ def taken(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def ours(port: str) -> bool:
-    """Whether one of this project's containers holds it."""
-    published = engine.run("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Labels}}")
-    return f"com.docker.compose.project.working_dir={ROOT}" in published.stdout
+def holder(port: str) -> str | None:
+    """` by …`, as far as it can be seen; None where it is one of this checkout's own."""
+    with suppress(OSError, subprocess.SubprocessError):
+        listing = engine.run("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}} {{.Labels}}").stdout
+        if f"com.docker.compose.project.working_dir={ROOT}" in listing:
+            return None
+        if listing.strip():
+            return f" by the container {listing.split()[0]}"
+    pid = listener(int(port))
+    if pid is None:
+        return ""
+    with suppress(OSError):
+        if (ROOT / ".venv") in Path(f"/proc/{pid}/exe").readlink().parents or belongs_here(pid):
+            return None
+    return f" by {Path(f'/proc/{pid}/comm').read_text().strip()} (process {pid})"
 
 
-def environment_file() -> Iterator[tuple[str, str]]:
+def belongs_here(pid: int) -> bool:
+    return ROOT in [(here := Path(f"/proc/{pid}/cwd").readlink()), *here.parents]
+
+
+def listener(port: int) -> int | None:
+    """The process that listens there, where Linux shows it to this user."""
+    sockets = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{words[9]}]")
+    for link in Path("/proc").glob("[0-9]*/fd/*") if sockets else ():
+        with suppress(OSError):
+            if str(link.readlink()) in sockets:
+                return int(link.parts[2])
+    return None
+
+
+def environment_file() -> Iterator[Finding]:
     if not (ROOT / ".env").exists():
         yield HINT, "no .env: production needs `make init`, development does not"
         return
-    known = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    known |= {f"{name}_FILE" for name in known} | {"PREVIOUS_TAG"}
-    if strange := sorted(environment.in_file().keys() - known):
-        yield (
-            HINT,
-            f".env sets {', '.join(strange)}, which .env.example does not know: misspelt, or an older release's?",
-        )
-    else:
+    known = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    known |= {f"{name}_FILE" for name in known} | ALSO_KNOWN
+    settings = environment.in_file()
+    strange = sorted(name for name in settings.keys() - known if not name.startswith("COMPOSE_"))
+    for name in strange:
+        near = difflib.get_close_matches(name, known, 1, 0.75)
+        what = f"did you mean {near[0]}?" if near else "an older release's? `make docs` lists those that count"
+        yield HINT, f".env sets {name}, which .env.example does not know: {what}"
+    for name in ("SECRET_KEY", "DATABASE_PASSWORD"):
+        if settings.get(name):
+            yield BAD, f".env sets {name}, and compose names its file: take the line out, the value goes into secrets/"
+    yield from site_address(settings.get("SITE_ADDRESS", ""))
+    if not strange:
         yield OK, ".env sets what .env.example knows"
 
 
-def secrets() -> Iterator[tuple[str, str]]:
+def site_address(address: str) -> Iterator[Finding]:
+    bare = re.sub(r"^https?://", "", address)
+    if not address:
+        yield BAD, ".env has no SITE_ADDRESS: production's proxy does not start without; set your domain, or localhost"
+    elif any(bare == each or bare.endswith(f".{each}") for each in PLACEHOLDERS):
+        yield HINT, f"SITE_ADDRESS={address} is an example: no certificate comes for it; set your own domain in .env"
+
+
+def secrets() -> Iterator[Finding]:
     if not (ROOT / ".env").exists():
         return
-    named = re.findall(r"file: \.\./secrets/(\w+)", (ROOT / "compose/prod.yaml").read_text())
-    missing = [name for name in named if not (ROOT / "secrets" / name).exists()]
-    if missing:
+    folder = ROOT / "secrets"
+    named = init.named()
+    if missing := [name for name in named if not (folder / name).exists()]:
         yield BAD, f"secrets/ lacks {', '.join(missing)}: `make init` writes it"
-    elif (ROOT / "secrets").stat().st_mode & 0o077:
+        return
+    faults = list(faults_of_secrets(folder, named))
+    yield from faults or [(OK, "secrets/ is whole, and closed to others")]
+
+
+def faults_of_secrets(folder: Path, named: list[str]) -> Iterator[Finding]:
+    if folder.stat().st_mode & 0o077:
         yield BAD, "secrets/ can be entered by others: chmod 700 secrets"
-    else:
-        yield OK, "secrets/ is whole, and closed to others"
+    for name in named:
+        if not (folder / name).read_text().strip():
+            yield BAD, f"secrets/{name} is empty: remove it, `make init` writes it anew"
+        elif not (folder / name).stat().st_mode & 0o004:
+            yield BAD, f"secrets/{name} can't be read by the app's user in the container: chmod 644 secrets/{name}"
 
 
-def line_ends() -> Iterator[tuple[str, str]]:
+def line_ends() -> Iterator[Finding]:
     scripts = [*ROOT.glob("docker/**/*.sh"), *ROOT.glob("docker/bases/*"), *ROOT.glob(".ci/*")]
-    wrong = [str(path.relative_to(ROOT)) for path in scripts if path.is_file() and b"\r\n" in path.read_bytes()]
-    if wrong:
-        yield (
-            BAD,
-            f"{wrong[0]} has Windows line ends, and no shell runs it: git config core.autocrlf input; git checkout .",
-        )
+    if wrong := [path for path in scripts if path.is_file() and b"\r\n" in path.read_bytes()]:
+        name = wrong[0].relative_to(ROOT)
+        yield BAD, f"{name} has Windows line ends, and no shell runs it: git config core.autocrlf input; git checkout ."
 
 
-def place() -> Iterator[tuple[str, str]]:
+def place() -> Iterator[Finding]:
+    kind = file_system()
     if str(ROOT).startswith("/mnt/") and "microsoft" in Path("/proc/version").read_text().lower():
-        yield (
-            HINT,
-            "the repository lies on a Windows drive, slow and deaf to saves: move it into WSL's own file system",
-        )
+        yield HINT, "the repository lies on a Windows drive, slow and deaf to saves: move it into WSL's own file system"
+    elif kind in DEAF or kind.startswith("fuse."):
+        yield HINT, f"the repository lies on {kind}, which tells nobody of a save: RELOAD=poll in .env if one is missed"
+    with suppress(OSError, ValueError):
+        watches = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text())
+        if watches < WATCHES:
+            yield HINT, f"inotify may watch {watches} directories: sudo sysctl fs.inotify.max_user_watches=524288"
 
 
-def owner() -> Iterator[tuple[str, str]]:
-    foreign = [
-        path
-        for path in (ROOT / ".data", ROOT / ".venv", ROOT / "services")
-        if path.exists() and path.stat().st_uid != os.getuid()
-    ]
-    if foreign and os.getuid():
-        yield BAD, f"{foreign[0].name}/ belongs to another user: sudo chown -R {os.getuid()} {foreign[0].name}"
+def file_system() -> str:
+    """The kind that the repository lies on; empty where the system does not say."""
+    with suppress(OSError):
+        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        over = [(point, kind) for point, kind in mounts if ROOT.is_relative_to(point.replace("\\040", " "))]
+        return max(over, key=lambda mount: len(mount[0]))[1] if over else ""
+    return ""
 
 
-def tools() -> Iterator[tuple[str, str]]:
-    yield OK, f"Python {sys.version.split()[0]}"
-    if not shutil.which("git"):
-        yield HINT, "git is missing: versions and tests need it"
-    if (
-        not (shutil.which("uv") or (ROOT / ".cache/uv").exists())
-        and subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True, check=False).returncode
-    ):
-        yield BAD, "python3 can't make environments: install the package python3-venv"
+def owner() -> Iterator[Finding]:
+    me, theirs = os.getuid(), ROOT.stat().st_uid
+    if me == 0 and theirs:
+        yield HINT, f"you are root, and the tree is user {theirs}'s: what make writes here will be root's"
+    elif me and (foreign := next(foreigners(ROOT, me), None)):
+        yield BAD, f"{foreign.relative_to(ROOT)} belongs to another user: sudo chown -R {me} {ROOT}"
+    if (given := environment.in_file().get("DEV_UID")) and given != str(me):
+        yield HINT, f".env sets DEV_UID={given}, and you are {me}: take the line out, `make dev` knows"
 
 
-CHECKS = (tools, the_engine, disk, ports, environment_file, secrets, line_ends, place, owner)
+def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
+    """What is not this user's, not deeper than the sources lie."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.stat(follow_symlinks=False).st_uid != me:
+                yield Path(entry.path)
+            elif (
+                depth and entry.is_dir(follow_symlinks=False) and entry.name not in (".git", ".venv", "data", "backups")
+            ):
+                yield from foreigners(Path(entry.path), me, depth - 1)
+
+
+CHECKS = (
+    tools, packages, the_engine, base_images, disk, memory, ports, environment_file, secrets, line_ends, place, owner
+)  # fmt: skip
 
 if __name__ == "__main__":
     main()

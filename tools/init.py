@@ -14,9 +14,13 @@ ROOT = Path(__file__).parents[1]
 SECRETS = re.compile(r"file: \.\./secrets/(\w+)")
 
 
-def main() -> None:
-    """Creates what is missing, and says what it did, one line a file."""
+def main(missing: bool) -> None:
+    """Creates what is missing, and says what it did, one line a file. With `missing`, no more than the secrets
+    of a service that has been added since, and not a word on what was there."""
     try:
+        if missing:
+            write_secrets(quiet=True)
+            return
         write_env()
         write_secrets()
         make_backups()
@@ -29,13 +33,19 @@ def write_env() -> None:
     create(ROOT / ".env", text, mode=0o600)
 
 
-def write_secrets() -> None:
-    """One file for each secret that compose/prod.yaml names: the list is there and nowhere else."""
+def write_secrets(quiet: bool = False) -> None:
+    """One file for each secret that production names: the list is in its compose files and nowhere else."""
     directory = ROOT / "secrets"
     directory.mkdir(mode=0o700, exist_ok=True)
-    for name in SECRETS.findall((ROOT / "compose/prod.yaml").read_text()):
+    for name in named():
         # Readable by all, in a directory that is not: compose mounts a secret with the file's mode.
-        create(directory / name, secrets.token_urlsafe(32) + "\n", mode=0o644)
+        create(directory / name, secrets.token_urlsafe(32) + "\n", mode=0o644, quiet=quiet)
+
+
+def named() -> list[str]:
+    """The secrets that compose/*.yaml name, each once."""
+    texts = [path.read_text() for path in sorted((ROOT / "compose").glob("*.yaml"))]
+    return list(dict.fromkeys(name for text in texts for name in SECRETS.findall(text)))
 
 
 def make_backups() -> None:
@@ -49,11 +59,12 @@ def make_backups() -> None:
     print(f"{'kept    ' if known else 'created '} {directory.relative_to(ROOT)}")
 
 
-def create(path: Path, text: str, mode: int) -> None:
+def create(path: Path, text: str, mode: int, quiet: bool = False) -> None:
     """Writes the file whole or not at all, and keeps one that is there."""
     shown = path.relative_to(ROOT)
     if path.exists():
-        print(f"kept     {shown}")
+        if not quiet:
+            print(f"kept     {shown}")
         return
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text)
@@ -69,4 +80,4 @@ def create(path: Path, text: str, mode: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main("--missing" in sys.argv)

@@ -1,74 +1,95 @@
-"""`make dev` without Docker: the same app and reload, on an embedded Postgres kept under .data/."""
+"""`make dev` without Docker: the same apps and reload, on an embedded Postgres kept under .data/."""
 
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
-from chassis import logs, migrations
-from chassis.settings import SettingsError
+import debug
+import services
+from chassis.settings import Address
 from chassis.testing.postgres import Postgres, PostgresError
+from services import Service
 
 ROOT = Path(__file__).parents[1]
 STOP_TIMEOUT = 10  # seconds
 
 
-def main(service: str) -> None:
-    directory = ROOT / "services" / service
-    port = os.environ.get("DEV_PORT") or "8000"
+def main(names: list[str]) -> None:
+    debugged = "--debug" in names
+    chosen = [services.find(name) for name in names if name != "--debug"]
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, lambda number, frame: sys.exit(0))
-    logs.configure(format="text")
     with Postgres(ROOT / ".data/postgres") as postgres:
-        os.environ |= environment(service, postgres.create(service).url, port)
-        os.chdir(directory)
-        migrate(service, directory)
-        serve(directory)
+        serve([start(service, postgres, debugged) for service in chosen])
 
 
-def environment(service: str, url: str, port: str) -> dict[str, str]:
-    """What compose/dev.yaml gives the container."""
+def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Popen:
+    """Migrated, then running, on Ctrl-C from here alone, so that Postgres outlives it."""
+    given = {**os.environ, **environment(service), **(debug.settings() if debugged else {})}
+    if service.database:
+        address = postgres.create(service.name)
+        migrate(service, given, address)
+        given["DATABASE_URL"] = address.url
+    modules = (debug.MODULE,) if debugged else COMMANDS.get(service.kind, ("chassis.dev",))
+    command = [sys.executable, "-m", *modules]
+    return subprocess.Popen(command, cwd=service.directory, env=given, start_new_session=True)
+
+
+# What serves on a port is watched by the development server; what does not runs as it is.
+COMMANDS = {"worker": ("chassis.program",), "script": ("chassis.program",), "asgi": ("gunicorn",)}
+
+
+def environment(service: Service) -> dict[str, str]:
+    """What compose/service.yaml gives a container in development."""
+    port, url = (str(service.dev_port), service.dev_url) if service.serves else ("8000", "")
     return {
-        "SERVICE": service,
-        "FLASK_APP": f"{service}.app",
+        "SERVICE": service.name,
+        "FLASK_APP": f"{service.name}.app",
         "APP_ENV": "development",
         "LOG_FORMAT": "text",
         "SECRET_KEY": "dev-only-secret-key",
-        "DATABASE_URL": url,
         "BIND_ADDRESS": "127.0.0.1",
         "PORT": port,
-        "DEV_URL": f"http://localhost:{port}",
+        "DEV_URL": url,
+        "URL_PREFIX": service.prefix,
         "DRAIN_DELAY": "0",
         "GRACEFUL_TIMEOUT": "2",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
-def migrate(service: str, directory: Path) -> None:
-    owner = {"DATABASE_URL": replace(migrations.settings_class().load().database, user=f"{service}_owner").url}
-    migrations.upgrade(migrations.settings_class().load({**os.environ, **owner}), directory / "migrations")
+def migrate(service: Service, given: dict[str, str], address: Address) -> None:
+    """Where it fails, the log says why, and the app's own page says it better."""
+    owner = given | {"DATABASE_URL": replace(address, user=f"{service.name}_owner").url}
+    subprocess.run(
+        [sys.executable, "-m", "chassis.migrations", "upgrade"], cwd=service.directory, env=owner, check=False
+    )
 
 
-def serve(directory: Path) -> None:
-    """Runs gunicorn until Ctrl-C, which it gets from here alone, so that Postgres outlives it."""
-    server = subprocess.Popen([sys.executable, "-m", "gunicorn"], cwd=directory, start_new_session=True)
+def serve(running: list[subprocess.Popen]) -> None:
+    """Until all have ended, or Ctrl-C."""
     try:
-        server.wait()
+        while any(server.poll() is None for server in running):
+            time.sleep(0.2)
     finally:
-        server.terminate()
-        try:
-            server.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        for server in running:
+            server.terminate()
+        for server in running:
+            try:
+                server.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1] if len(sys.argv) > 1 else "web")
-    except (PostgresError, SettingsError) as error:
+        main(sys.argv[1:] or [service.name for service in services.all() if service.kind != "script"])
+    except (LookupError, PostgresError) as error:
         sys.exit(f"make dev: {error}")
     except KeyboardInterrupt:
         print("\nStopped; the data stays in .data/.")

@@ -1,4 +1,4 @@
-"""`make rotate-secret s=…`: a new session key or database password, while the app serves.
+"""`make rotate-secret s=…`: a new session key, status token or database password, while the app serves.
 
 The app looks at its secret files again, so nothing restarts. Standard library only.
 """
@@ -25,8 +25,10 @@ def main(name: str) -> None:
     known = sorted(path.name for path in DIRECTORY.glob("[!.]*")) if DIRECTORY.exists() else []
     if name not in known:
         raise Failed(f"s={name or '…'} must be one of {', '.join(known) or 'the files in secrets/ (run make init)'}")
-    if name == "secret_key":
+    if name == "secret_key" or name.endswith("_secret_key"):
         rotate_key(DIRECTORY / name)
+    elif name == "status_token":
+        write(DIRECTORY / name, secrets.token_urlsafe(32) + "\n")  # who has signed in signs in again
     else:
         rotate_password(DIRECTORY / name, ROLES.get(name) or role_of(name))
     print(f"{name} is rotated.")

@@ -198,10 +198,10 @@ def start_app() -> None:
     """What is not running is started, and what runs stays; but a dump needs the server's own version."""
     run = compose("up", "--detach", "--no-recreate", "--wait")
     if run.returncode:
-        log = compose("logs", "--no-log-prefix", "--tail", "20", *deploy.migrations()).stdout
+        log = compose("logs", "--no-log-prefix", "--tail", "20", *deploy.jobs()).stdout
         said = f"{deploy.last_line(run.stderr)}: {deploy.last_message(log) or deploy.last_line(log)}"
         raise Failed(f"Postgres is upgraded, but the app does not start: {said}")
-    if "backup" in deploy.services():
+    if "backup" in config()["services"]:
         expect(compose("up", "--detach", "--no-deps", "backup"), "Postgres is upgraded, but the backups do not start")
 
 

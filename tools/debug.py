@@ -1,0 +1,29 @@
+"""What `make debug` changes of `make dev`: one service runs under an editor's debugger. Standard library only."""
+
+import json
+
+import environment
+import services
+from services import Service
+
+MODULE = "chassis.dev.editor"
+
+
+def port() -> int:
+    """Raises ValueError."""
+    return services.port(environment.get("DEBUG_PORT", "5678"), "DEBUG_PORT")
+
+
+def settings() -> dict[str, str]:
+    """No timeout ends what stands at a breakpoint."""
+    return {"DEBUG_PORT": str(port()), "REQUEST_TIMEOUT": "3600", "DATABASE_STATEMENT_TIMEOUT": "600"}
+
+
+def overlay(service: Service) -> str:
+    """A compose file. Whoever reaches the port runs any code: it is on the loopback alone."""
+    changed = {
+        "command": ["python", "-m", MODULE],
+        "environment": settings(),
+        "ports": [f"127.0.0.1:{port()}:{port()}"],
+    }
+    return json.dumps({"services": {service.name: changed}})

@@ -1,0 +1,222 @@
+"""Where a one-off command runs: inside what runs here, else in a container or natively, for the time.
+
+Standard library only.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+import dev
+import engine
+import services
+
+ROOT = Path(__file__).parents[1]
+LOCK = ROOT / ".cache/one-off.lock"  # held by every command that needs a database started for it
+POSTMASTER = ROOT / ".data/postgres/data/postmaster.pid"
+# The container knows the superuser's password alone, and the session takes on the role that is asked for.
+PROGRAM = """\
+export PGPASSWORD=${POSTGRES_PASSWORD:-$(cat "$POSTGRES_PASSWORD_FILE")} PGOPTIONS="--role=$1"
+database=$2; shift 2
+exec psql --host 127.0.0.1 --username postgres --dbname "$database" "$@"
+"""
+# As the owner of the tables, before what follows: a fresh database then has them.
+MIGRATED = [
+    "sh",
+    "-c",
+    "LOG_LEVEL=WARNING DATABASE_USER=${SERVICE}_owner python -m chassis.migrations"
+    ' --directory "services/$SERVICE/migrations" upgrade >&2 && exec "$@"',
+    "sh",
+]
+
+
+class Unavailable(Exception):
+    """There is no place for the command: why, and what to do, in one line."""
+
+
+class Place(Protocol):
+    production: bool
+    running: bool  # whether the app's tables are there already, since a stack has started
+
+    def app(self, *words: str, database: bool = True) -> list[str]:
+        """The command that runs `words` with the service's environment, in the repository's root."""
+
+    def psql(self, user: str, database: str, *words: str) -> list[str]: ...
+
+    def file(self, path: str) -> str:
+        """Where the database's programs find a file of the repository's docker/."""
+
+
+@dataclass
+class Stack:
+    """Containers that run."""
+
+    compose: list[str]
+    container: str
+    production: bool = False
+    running: bool = True
+
+    def app(self, *words: str, database: bool = True) -> list[str]:
+        return [*self.compose, "exec", *terminal(), "--workdir", "/app", *history(self), self.container, *words]
+
+    def psql(self, user: str, database: str, *words: str) -> list[str]:
+        return [*self.compose, "exec", *terminal(), "db", "sh", "-c", PROGRAM, "psql", user, database, *words]
+
+    def file(self, path: str) -> str:
+        return path.replace("docker/postgres/", "/opt/postgres/")
+
+
+class OneOff(Stack):
+    """A container of development for this command alone; its database may have to be started."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(dev.COMPOSE, service, running=False)
+
+    def app(self, *words: str, database: bool = True) -> list[str]:
+        run = [*self.compose, "--progress", "quiet", "run", "--rm", "--no-deps", *terminal(), "--workdir", "/app"]
+        return [*run, *history(self), self.container, *words]
+
+
+@dataclass
+class Native:
+    """The same without containers, on the Postgres of `make dev` or one started for the time."""
+
+    service: str
+    production: bool = False
+    running: bool = False
+
+    def app(self, *words: str, database: bool = True) -> list[str]:
+        return self._run("app" if database else "alone", *words)
+
+    def psql(self, user: str, database: str, *words: str) -> list[str]:
+        return self._run("psql", user, database, *words)
+
+    def file(self, path: str) -> str:
+        return str(ROOT / path)
+
+    def _run(self, *words: str) -> list[str]:
+        return [str(ROOT / ".venv/bin/python"), str(ROOT / "tools/one_off.py"), self.service, *words]
+
+
+@contextmanager
+def find(service: str, database: bool = True) -> Iterator[Place]:
+    """What runs here: development in containers or natively, else production, else a place made for
+    the time. Raises Unavailable."""
+    os.chdir(ROOT)
+    os.environ |= {"DEV_UID": str(os.getuid()), "DEV_GID": str(os.getgid())}
+    problem = "DOCKER=no" if os.environ.get("DOCKER") == "no" else engine.problem()
+    if not problem and runs(dev.COMPOSE, service):
+        yield Stack(dev.COMPOSE, service)
+    elif problem or native_runs():
+        yield native(service)
+    elif (replica := services.find(service).replicas[:1]) and runs(["docker", "compose"], *replica):
+        yield Stack(["docker", "compose"], *replica, production=True)
+    else:
+        with one_off(service, database) as place:
+            yield place
+
+
+@contextmanager
+def one_off(service: str, database: bool) -> Iterator[OneOff]:
+    """Starts the database where it does not run, and stops it again unless something else needs it."""
+    if missing := engine.images_problem():
+        raise Unavailable(missing)
+    os.environ["DEV_INPUTS"] = dev.inputs()
+    if not dev.built(os.environ["DEV_INPUTS"]):
+        prepare([*dev.COMPOSE, "build", service], "the development image can't be built")
+    if not database:
+        yield OneOff(service)
+        return
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        try:
+            if not runs(dev.COMPOSE, "db"):
+                roles = [*dev.COMPOSE, *progress(), "run", "--rm", "roles"]  # which waits for the database
+                prepare(roles, "the development database does not start")
+            yield OneOff(service)
+        finally:
+            if last(lock) and containers() == 1:
+                engine.run(*dev.COMPOSE, "stop", "db")
+
+
+def last(lock: IO) -> bool:
+    """Whether no other terminal has such a command under way."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def containers() -> int:
+    """How many of development's containers run."""
+    project = engine.run(*dev.COMPOSE, "config", "--format", "json")
+    name = engine.parse(project.stdout).get("name", "")
+    return len(engine.run("docker", "ps", "-q", "--filter", f"label=com.docker.compose.project={name}").stdout.split())
+
+
+def prepare(command: list[str], otherwise: str) -> None:
+    """With its progress on stderr: stdin and stdout are the command's own."""
+    if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode:
+        raise Unavailable(otherwise)
+
+
+def progress() -> list[str]:
+    """Compose's, which is of use in a terminal alone."""
+    return [] if sys.stderr.isatty() else ["--progress", "quiet"]
+
+
+def runs(compose: list[str], name: str) -> bool:
+    listing = engine.run(*compose, "ps", "--quiet", "--status", "running", name)
+    return listing.returncode == 0 and bool(listing.stdout.strip())
+
+
+def native_runs() -> bool:
+    """Whether `make dev` runs natively here, by its Postgres."""
+    try:
+        pid = int(POSTMASTER.read_text().split()[0])
+        return b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def native(service: str) -> Native:
+    if subprocess.call(["make", "--silent", ".venv/installed"], stdout=sys.stderr):
+        raise Unavailable("there is no environment to run it in")
+    return Native(service, running=native_runs())
+
+
+def terminal() -> list[str]:
+    """A terminal inside only for a terminal outside: it would put CR before every LF of a pipe."""
+    return [] if sys.stdin.isatty() and sys.stdout.isatty() else ["--no-TTY"]
+
+
+def history(place: Stack) -> list[str]:
+    """What was typed in `make shell` outlives the container, in the repository's .cache/."""
+    return [] if place.production else ["--env", "PYTHON_HISTORY=/app/.cache/python_history"]
+
+
+def check_service(name: str) -> services.Service:
+    """Raises Unavailable where there is none of that name."""
+    known = {service.name: service for service in services.all()}
+    if name not in known:
+        raise Unavailable(f"there is no service {name!r}: s= takes one of {', '.join(known)}")
+    return known[name]
+
+
+def call(command: list[str], **options) -> int:
+    """Runs it to its end, and returns its exit code; Ctrl-C is the command's."""
+    former = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        code = subprocess.run(command, check=False, **options).returncode
+    finally:
+        signal.signal(signal.SIGINT, former)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,154 @@
+"""`make rename name=myshop`: makes a fork its own, once. `.slipway.toml` then says what it is made from.
+
+`title="My Shop"` says how people spell it. Secrets that exist are kept, those that are missing are made.
+"""
+
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import init
+import names
+import tree
+
+RECORD = ".slipway.toml"
+# Where the name stands as a word; elsewhere only compose files have it.
+PROSE = (".env.example", "*.md", "docs/**/*", ".devcontainer/**/*", ".vscode/**/*", "templates/**/*.md")
+COMPOSE = ("compose.yaml", "compose/*.yaml", "templates/**/*.yaml*")
+
+HEAD = """# {title}
+
+Made from [Slipway]({link}) {version}: containerized Python web apps on Postgres, behind Caddy. `make dev` runs
+it with hot reload, `docker compose up` runs the same code in production, and what it promises about containers
+is tested on real containers (`docs/promises.md`). `make template-update` brings in what the template learnt since.
+
+"""
+CHANGELOG = """# Changelog
+
+## Unreleased
+
+- {title}, made from Slipway {version}.
+"""
+NEXT = """
+Look at it with `git diff`, run `make check`, and commit. Yours to decide: who holds the copyright (LICENSE; the
+former line stays beside yours). Containers, volumes and images named {former} on this machine belong to the
+former name: their data is not moved, and `docker compose --project-name {former} down` stops them."""
+
+
+def main(name: str, title: str) -> None:
+    if not name:
+        sys.exit("make rename: name is not set: make rename name=myshop")
+    title = title or name.title()
+    if fault := names.fault(name):
+        sys.exit(f"make rename: {fault}.")
+    if '"' in title or "\\" in title or not title.isprintable():
+        sys.exit(f"make rename: the title {title!r} must do without quotes, backslashes and control characters.")
+    if (tree.ROOT / RECORD).exists():
+        sys.exit(f"make rename: this fork is called {recorded()['fork']['name']} already ({RECORD}).")
+    if name == (former := current(tree.ROOT)):
+        sys.exit(f"make rename: it is called {name} already, as the template is: choose a name of your own.")
+    tree.refuse_unless_clean("rename")
+    with tree.rewriting():
+        origin = template()
+        rename(tree.ROOT, name, title)
+        take_over(origin, name, title)
+    print(f"It is called {title} now, {name} to the machines:\n\n{tree.changes()}\n", flush=True)
+    init.main(missing=False)
+    print(NEXT.format(former=former))
+
+
+def current(root: Path) -> str:
+    """The project's name, as compose has it."""
+    return re.search(r"^name: (\S+)$", (root / "compose.yaml").read_text(), re.MULTILINE)[1]
+
+
+def recorded() -> dict:
+    return tomllib.loads((tree.ROOT / RECORD).read_text())
+
+
+def template() -> dict[str, str]:
+    """Where this tree comes from: all that an update needs to find the same commit again."""
+    remotes = tree.git("remote").split()
+    remote = next((each for each in ("template", "upstream", "origin") if each in remotes), None)
+    return {
+        "source": public(tree.git("remote", "get-url", remote).strip()) if remote else "",
+        "version": tree.git("describe", "--tags", "--always").strip(),
+        "commit": tree.git("rev-parse", "HEAD").strip(),
+        # Where the fork's history begins anew, the template's commit is the one with these contents.
+        "tree": tree.git("rev-parse", "HEAD^{tree}").strip(),
+    }
+
+
+def public(url: str) -> str:
+    """The address without the login that it may carry."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def rename(root: Path, name: str, title: str) -> None:
+    """Puts the name in the present one's place in the tree at `root`, and the title in its title's."""
+    former = current(root)
+    spelt = re.match(r"# (.+)", (root / "README.md").read_text())[1]
+    for path in files(root, COMPOSE):
+        replace(path, rf"^name: {former}(?=-dev$|$)", f"name: {name}")
+        replace(path, rf"(?<=IMAGE_PREFIX:-){former}(?=/)", name)
+    for path in files(root, PROSE):
+        replace(path, rf"(?<![\w.]){re.escape(spelt)}(?!\w)", title)
+        replace(path, rf"(?<![\w.]){former}(?!\w)", name)
+
+
+def files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """Those that git tracks; others may be anybody's."""
+    known = set(tree.tracked(root))
+    found = {path for pattern in patterns for path in root.glob(pattern)}
+    return sorted(path for path in found if str(path.relative_to(root)) in known)
+
+
+def replace(path: Path, pattern: str, text: str) -> None:
+    try:
+        before = path.read_text()
+    except UnicodeDecodeError:
+        return  # a picture
+    after = re.sub(pattern, lambda _: text, before, flags=re.MULTILINE)
+    if after != before:
+        path.write_text(after)
+
+
+def take_over(origin: dict[str, str], name: str, title: str) -> None:
+    """The fork's own README head and CHANGELOG, and the record of what it is made from."""
+    version, link = origin["version"], origin["source"] or RECORD
+    put_head(tree.ROOT, HEAD.format(title=title, version=version, link=link))
+    (tree.ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(title=title, version=version))
+    write_record(origin, {"name": name, "title": title})
+
+
+def put_head(root: Path, head: str) -> None:
+    """The README with another beginning, up to its first section."""
+    readme = root / "README.md"
+    readme.write_text(head + readme.read_text()[len(head_of(root)) :])
+
+
+def head_of(root: Path) -> str:
+    head, heading, _ = (root / "README.md").read_text().partition("\n## ")
+    return head + "\n" if heading else head
+
+
+def write_record(origin: dict[str, str], fork: dict[str, str]) -> None:
+    def table(values: dict[str, str]) -> str:
+        return "".join(f"{key:<8}= {quoted(value)}\n" for key, value in values.items())
+
+    text = "# What this fork is made from: `make template-update` reads it and brings it up to date.\n"
+    (tree.ROOT / RECORD).write_text(f"{text}[template]\n{table(origin)}\n[fork]\n{table(fork)}")
+
+
+def quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+if __name__ == "__main__":
+    main(os.environ.get("NAME", ""), os.environ.get("TITLE", ""))

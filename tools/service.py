@@ -1,0 +1,285 @@
+"""`make service`, `make service-update` and `make service-remove`: a service of the monorepo, whole.
+
+copier renders templates/service (copier.yml); here are the checks before, what the new files change
+elsewhere (compose.yaml, the lock, the documented settings), and the way back where anything fails.
+"""
+
+import keyword
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import names
+import native
+import services
+import tree
+from services import Service
+
+WORDS = ("name", "kind", "db", "path", "host", "yes")
+ROOT = Path(__file__).parents[1]
+COPIER = ROOT / ".cache/fork/bin/copier"
+WITH_DATABASE = ("web", "worker", "script")
+# Names that would be read as something else: compose's, Postgres's, Docker's, Python's and the tools' own.
+RESERVED = {
+    "app", "backup", "base", "chassis", "compose", "conftest", "db", "dev", "docker", "localhost", "main", "migrate",
+    "postgres", "prod", "proxy", "public", "release", "roles", "service", "services", "static", "template0",
+    "template1", "test", "tests", "tools",
+}  # fmt: skip
+# Paths that belong to every service, or to the proxy.
+PATHS = {"_proxy", "api", "health", "metrics", "static", "version"}
+HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class Refused(Exception):
+    """Why nothing was done, in one line."""
+
+
+def add(word: dict[str, str]) -> None:
+    name = word["name"]
+    answers = check(name, word)
+    tree.refuse_unless_clean("service")
+    with tree.rewriting():
+        data = [f"--data={key}={value}" for key, value in answers.items()]
+        copier("copy", "--quiet", "--defaults", f"--vcs-ref={head()}", *data, ".", ".")
+        include(lambda files: [*files, f"compose/{name}.yaml"])
+        settle()
+    service = services.find(name)
+    print(f"The {service.kind} {name} is there:\n\n{tree.changes()}\n")
+    print(f"Look at it, `make test s={name}`, and commit. {WHAT_NEXT[service.kind].format(name=name)}")
+    if service.serves:
+        print(f"`make dev` serves it on {service.dev_url}/, the proxy at {service.host or service.path}.")
+
+
+WHAT_NEXT = {
+    "web": "Its routes are in services/{name}/src/{name}/app.py.",
+    "asgi": "Its routes are in services/{name}/src/{name}/app.py.",
+    "worker": "Its work is in services/{name}/src/{name}/main.py.",
+    "script": "Its work is in services/{name}/src/{name}/main.py; `docker compose run --rm {name}` does it.",
+    "static": "Its page is services/{name}/src/{name}/templates/index.html.",
+}
+
+
+def check(name: str, word: dict[str, str]) -> dict[str, str | bool | int]:
+    """The template's answers. Raises Refused for whatever could not work."""
+    if not name:
+        raise Refused("name is not set: make service name=billing")
+    if fault := names.fault(name) or taken(name):
+        raise Refused(fault)
+    kind = word["kind"] or "web"
+    if kind not in services.KINDS:
+        raise Refused(f"kind is {kind!r}: it must be one of {', '.join(services.KINDS)}")
+    if word["db"] not in ("", "yes", "no"):
+        raise Refused(f"db is {word['db']!r}: it must be yes or no")
+    database = word["db"] == "yes" or (kind == "web" and not word["db"])
+    if database and kind not in WITH_DATABASE:
+        raise Refused(f"db=yes is for the kinds {', '.join(WITH_DATABASE)}; {kind} comes without a database")
+    serves = Service(name, kind).serves
+    if not serves and (word["path"] or word["host"]):
+        raise Refused(f"path and host are for what serves; {kind} does not")
+    host = check_host(word["host"])
+    path = check_path(word["path"] or ("/" if host else f"/{name}"), host) if serves else "/"
+    port = max(each.port for each in services.all()) + 1
+    return {"name": name, "kind": kind, "database": database, "path": path, "host": host, "port": port}
+
+
+def taken(name: str) -> str | None:
+    """What has the name already, as the end of a sentence."""
+    if (ROOT / "services" / name).exists() or name in {each.name for each in services.all()}:
+        return f"there is a service {name} already"
+    if name in RESERVED:
+        return f"{name} is reserved, since something else goes by it"
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return f"{name} is a word of Python's"
+    if name in sys.stdlib_module_names:
+        return f"{name} is a module of Python's standard library"
+    if find_spec(name) or f'name = "{name}"' in (ROOT / "uv.lock").read_text():
+        return f"{name} is the name of a library that is used here"
+    if clash := sorted(claimed() & {name, f"{name}-a", f"{name}-b", f"{name}-migrate", f"{name}_password"}):
+        return f"{clash[0]} is in compose/*.yaml already"
+    left = [path for path in own_files(name) if path.exists()]
+    return f"{left[0].relative_to(ROOT)} is there already" if left else None
+
+
+def claimed() -> set[str]:
+    """The names of compose's services, networks, volumes and secrets."""
+    texts = [path.read_text() for path in (ROOT / "compose").glob("*.yaml")]
+    return {name for text in texts for name in re.findall(r"^  ([\w-]+):", text, re.MULTILINE)}
+
+
+def check_host(host: str) -> str:
+    if host and not HOST.fullmatch(host):
+        raise Refused(f"host is {host!r}: it must be a domain in lower case, such as billing.example.com")
+    if host and host in {each.host for each in services.all()}:
+        raise Refused(f"host {host} is another service's")
+    return host
+
+
+def check_path(path: str, host: str) -> str:
+    """The path, which on a shared site neither lies in another's nor another's in it."""
+    if host:
+        if path != "/":
+            raise Refused("path and host don't go together: on a host of its own, a service begins at /")
+        return path
+    if not re.fullmatch(r"(/[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", path):
+        raise Refused(f"path is {path!r}: it must look like /billing, in lower-case letters, digits and hyphens")
+    first = path.split("/")[1]
+    if first in PATHS:
+        raise Refused(f"path {path} lies in /{first}, which is every service's own")
+    for other in services.all():
+        if other.serves and not other.host and other.prefix:
+            if f"{path}/".startswith(f"{other.prefix}/") or f"{other.prefix}/".startswith(f"{path}/"):
+                raise Refused(f"path {path} meets {other.path}, the path of {other.name}")
+        elif other.kind == "web" and not other.host and other.serves and first in routes(other):
+            raise Refused(f"{other.name} has routes at /{first}: take another path, such as path=/{first}-app")
+    return path
+
+
+def routes(service: Service) -> set[str]:
+    """The first part of each path that the service's app has a route for."""
+    code = (
+        "import importlib, os; app = importlib.import_module(os.environ['SERVICE'] + '.app').create_app();"
+        "print(*{rule.rule.split('/')[1] for rule in app.url_map.iter_rules()}, sep='\\n')"
+    )
+    nowhere = {"DATABASE_URL": "postgresql://x:x@127.0.0.1:1/x", "LOG_LEVEL": "ERROR"}
+    environment = {**os.environ, **native.environment(service), **nowhere}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=service.directory, env=environment, capture_output=True, text=True
+    )
+    if run.returncode:
+        raise Refused(f"{service.name} can't be asked for its routes: {last_line(run.stderr)}")
+    return {part for part in run.stdout.split() if not part.startswith("<")}
+
+
+def update(word: dict[str, str]) -> None:
+    """Brings in what the template learnt since; what was edited meanwhile stays, or is marked as a conflict."""
+    service = generated(word["name"])
+    tree.refuse_unless_clean("service-update")
+    with tree.rewriting():
+        copier(
+            "update", "--quiet", "--defaults", "--conflict=inline", f"--vcs-ref={head()}",
+            f"--answers-file=.copier/{service.name}.yml", ".",
+        )  # fmt: skip
+        conflicts = tree.git("diff", "--name-only", "--diff-filter=U").split() or marked(service.name)
+        if not conflicts:
+            settle()
+    changes = [line for line in tree.changes().splitlines() if not line.endswith(f".copier/{service.name}.yml")]
+    if conflicts:
+        print(f"{service.name} is up to date but for what both sides changed:\n" + "\n".join(conflicts))
+        print("Mend what stands between <<<<<<< and >>>>>>>, then `make docs`, `make test`, and commit.")
+    elif changes:
+        print(f"{service.name} has what the template learnt:\n\n" + "\n".join(changes) + "\n\nTest it, and commit.")
+    else:
+        print(f"{service.name} is as the template has it: there is nothing new.")
+
+
+def marked(name: str) -> list[str]:
+    files = [path for each in own_files(name) for path in ([each] if each.is_file() else each.rglob("*"))]
+    return [str(path.relative_to(ROOT)) for path in files if path.is_file() and b"\n<<<<<<< " in path.read_bytes()]
+
+
+def remove(word: dict[str, str]) -> None:
+    service = generated(word["name"])
+    name = service.name
+    tree.refuse_unless_clean("service-remove")
+    if word["yes"] != "1" and not confirmed(name):
+        raise Refused("not confirmed; nothing was changed")
+    secrets = sorted(path.name for path in (ROOT / "secrets").glob(f"{name}_*"))
+    with tree.rewriting():
+        for path in own_files(name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        include(lambda files: [file for file in files if file != f"compose/{name}.yaml"])
+        settle()
+    print(f"{name} is out of the tree:\n\n{tree.changes()}\n\nCommit it. What stays, where it has run:")
+    print("- containers: `docker compose up --detach --remove-orphans` ends them, and `make proxy-reload` its route")
+    if service.database:
+        print(f"- the database {name}, and its backups: `make psql` as postgres, then DROP DATABASE {name}; DROP ROLE")
+        print(f"  {name}, {name}_owner. `make backup s={name}` first: it works for as long as the secrets are there")
+    if secrets:
+        print(f"- secrets: {', '.join(secrets)}, to be deleted by hand once nothing uses them")
+
+
+def generated(name: str) -> Service:
+    """Raises Refused unless `make service` has made it."""
+    if not name:
+        raise Refused("name is not set: name=billing")
+    try:
+        service = services.find(name)
+    except LookupError:
+        raise Refused(f"there is no service {name}") from None
+    if not (ROOT / ".copier" / f"{name}.yml").exists():
+        raise Refused(f"{name} was not made by `make service`: there is no .copier/{name}.yml")
+    return service
+
+
+def own_files(name: str) -> list[Path]:
+    return [
+        ROOT / each.format(name=name)
+        for each in (
+            "services/{name}",
+            "compose/{name}.yaml",
+            "compose/{name}.dev.yaml",
+            "docker/proxy/services/{name}.caddy",
+            "docker/proxy/sites/{name}.caddy",
+            ".copier/{name}.yml",
+        )
+    ]
+
+
+def confirmed(name: str) -> bool:
+    if not sys.stdin.isatty():
+        raise Refused("it asks before it removes a service, and here is no terminal: say yes=1 to go ahead")
+    return input(f"Type {name} to remove the service {name}: ").strip() == name
+
+
+def include(change) -> None:
+    """Rewrites the list of files in compose.yaml."""
+    path = ROOT / "compose.yaml"
+    text = path.read_text()
+    files = re.findall(r"^      - (\S+)$", text, re.MULTILINE)
+    block = "".join(f"      - {file}\n" for file in files)
+    if block not in text:
+        raise Refused("compose.yaml's include is not a plain list of files any more")
+    path.write_text(text.replace(block, "".join(f"      - {file}\n" for file in change(files))))
+
+
+def settle() -> None:
+    """What follows from the services that there are: the lock, and the documented settings."""
+    lock = [os.environ.get("UV", "uv"), "lock", "--quiet", "--python", sys.executable]
+    run(lock, "the lock can't be brought up to date")
+    run([sys.executable, "tools/docs.py"], "the settings can't be documented")
+
+
+def copier(*arguments: str) -> None:
+    run([str(COPIER), *arguments], "the template can't be rendered")
+
+
+def run(command: list[str], otherwise: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Refused(f"{otherwise}, and nothing was changed: {last_line(done.stderr or done.stdout)}")
+
+
+def last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no word why")
+
+
+def head() -> str:
+    return tree.git("rev-parse", "HEAD").strip()
+
+
+VERBS = {"service": add, "service-update": update, "service-remove": remove}
+
+if __name__ == "__main__":
+    verb = sys.argv[1]
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        VERBS[verb]({word: os.environ.get(f"SERVICE_{word.upper()}", "").strip() for word in WORDS})
+    except Refused as reason:
+        sys.exit(f"make {verb}: {reason}.")
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(f"\nmake {verb}: interrupted; nothing was changed.")

@@ -1,0 +1,97 @@
+"""The services of this repository, by what each says of itself: `[tool.slipway]` in its pyproject.toml.
+
+Standard library only: make's tools read it before anything is installed, and so do the container tests.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import environment
+
+ROOT = Path(__file__).parents[1]
+KINDS = ("web", "asgi", "worker", "script", "static")
+FIRST_PORT = 8000  # in development, of the first service; the others' follow
+
+
+@dataclass(frozen=True)
+class Service:
+    """A folder of services/: its name is the package's, the compose service's and the database's."""
+
+    name: str
+    kind: str = "web"
+    path: str = "/"  # where the proxy sends requests on to it
+    host: str = ""  # its own, where it has one
+    database: bool = True
+    port: int = FIRST_PORT  # in development
+    migrate: str = ""  # the job that goes before it; <name>-migrate unless named here
+
+    @property
+    def directory(self) -> Path:
+        return ROOT / "services" / self.name
+
+    @property
+    def serves(self) -> bool:
+        """Whether it answers HTTP, as a pair of replicas behind the proxy."""
+        return self.kind in ("web", "asgi", "static")
+
+    @property
+    def image_kind(self) -> str:
+        """The Dockerfile's KIND."""
+        return "web" if self.serves else self.kind
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """What runs all the time in production, as compose names it."""
+        if self.serves:
+            return f"{self.name}-a", f"{self.name}-b"
+        return () if self.kind == "script" else (self.name,)
+
+    @property
+    def job(self) -> str | None:
+        """What runs before it in production: migrations, and static files for the proxy."""
+        return self.migrate or f"{self.name}-migrate" if self.database or self.serves else None
+
+    @property
+    def prefix(self) -> str:
+        """What its addresses begin with: the path without its last slash."""
+        return self.path.rstrip("/")
+
+    @property
+    def port_setting(self) -> str:
+        return "DEV_PORT" if self.port == FIRST_PORT else f"DEV_PORT_{self.name.upper()}"
+
+    @property
+    def dev_port(self) -> int:
+        """Its own setting, else as far from DEV_PORT as its port from the first. Raises ValueError."""
+        first = port(environment.get("DEV_PORT", str(FIRST_PORT)), "DEV_PORT")
+        text = environment.get(self.port_setting, str(first + self.port - FIRST_PORT))
+        return port(text, self.port_setting)
+
+    @property
+    def dev_url(self) -> str:
+        return f"http://localhost:{self.dev_port}{self.prefix}"
+
+
+def all() -> list[Service]:
+    """Every service, in the order of their names."""
+    return [read(path) for path in sorted((ROOT / "services").glob("*/pyproject.toml"))]
+
+
+def find(name: str) -> Service:
+    """Raises LookupError, which names the known ones."""
+    known = {service.name: service for service in all()}
+    if name not in known:
+        raise LookupError(f"there is no service {name}: s= takes {', '.join(known) or 'one of services/'}")
+    return known[name]
+
+
+def read(pyproject: Path) -> Service:
+    """Raises TypeError where `[tool.slipway]` says what no service has."""
+    return Service(pyproject.parent.name, **tomllib.loads(pyproject.read_text())["tool"]["slipway"])
+
+
+def port(text: str, setting: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError(f"{setting} must be a port from 1 to 65535, not {text!r}")
+    return int(text)

@@ -1,0 +1,46 @@
+"""The working tree, for the tools that rewrite it: clean before, and as it was where one fails."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def git(*arguments: str, root: Path = ROOT, check: bool = True) -> str:
+    """What git prints. Raises CalledProcessError where it fails, unless told not to check."""
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=check).stdout
+
+
+def tracked(root: Path = ROOT) -> list[str]:
+    """The paths that git tracks, from the root."""
+    return [name for name in git("ls-files", "-z", root=root).split("\0") if name and (root / name).is_file()]
+
+
+def refuse_unless_clean(verb: str) -> None:
+    """Exits where there is something that git could not bring back."""
+    run = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        sys.exit(f"make {verb}: this is no git repository, and nothing could be taken back: `git init`, then commit.")
+    if changes := run.stdout.splitlines():
+        more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+        sys.exit(f"make {verb}: {changes[0][3:]}{more} is not committed: commit or stash first, then run it again.")
+
+
+@contextmanager
+def rewriting() -> Iterator[None]:
+    """For a tree that was clean: all is as it was where the work inside fails, or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        git("reset", "--quiet", "--hard")
+        git("clean", "--quiet", "--force", "-d")
+        raise
+
+
+def changes() -> str:
+    """What differs from the last commit, one line a file: `M  README.md`; A is new, D is gone."""
+    listing = git("status", "--porcelain", "--untracked-files=all", "--no-renames").splitlines()
+    return "\n".join(f"{line[:2].strip().replace('??', 'A')}  {line[3:]}" for line in listing)
