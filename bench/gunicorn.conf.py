@@ -1,0 +1,5 @@
+import os
+
+from chassis import server
+
+server.configure(globals(), os.environ["APP"])

@@ -1,0 +1,208 @@
+"""Every figure of `make bench`: each function measures some and returns their values, one a round.
+
+A figure that is a ratio is taken between neighbours in time: ours, then the reference, and again.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import rig
+from harness import copy_tree
+from rig import ROOT, Candidate, Rig, docker
+
+Values = dict[str, list[float]]  # by the figure's name, one value a round
+
+SOURCE = "services/{}/src/{}/app.py"
+NEW_DEPENDENCY = "iniconfig"  # small, pure, and in the lock already
+
+
+class Bench:
+    """The images that are measured, and how long and how often."""
+
+    def __init__(self, rounds: int, seconds: int, against: str | None = None) -> None:
+        self.rounds, self.seconds, self.against = rounds, seconds, against
+        self.full, self.minimal = "slipway/bench-web:full", "slipway/bench-web:minimal"
+        self.reference = Candidate("reference", rig.REFERENCE)
+        self.ours = rig.own("ours", self.full)
+
+    def prepare(self) -> None:
+        rig.build_references()
+        rig.build(ROOT, self.full)
+        rig.build(ROOT, self.minimal, "minimal")
+
+    def images(self) -> Values:
+        base = rig.BASE
+        return {
+            "added_mb": [rig.megabytes(self.full) - rig.megabytes(base)],
+            "added_compressed_mb": [rig.compressed(self.full) - rig.compressed(base)],
+            "minimal_mb": [rig.megabytes(self.minimal)],
+            "minimal_compressed_mb": [rig.compressed(self.minimal)],
+        }
+
+    def other(self) -> Values:
+        """AGAINST: another image or checkout, as far as it can be asked: its size, and its first answer on /."""
+        image = self.against
+        if Path(image).is_dir():
+            image = rig.build(Path(image), "slipway/bench-against")
+        elif not rig.exists(image):
+            raise AssertionError(f"there is no image and no folder {image}: AGAINST names one that is here")
+        each = Candidate("against", image, options=("--env=SECRET_KEY=0123456789abcdef0123456789abcdef",))
+        with Rig() as stage:
+            took = [stage.seconds_to_first_answer(each, "/") * 1e3 for _ in range(self.rounds)]
+            container = stage.start(each, path="/")
+            idle = rig.memory(container)
+        return {
+            "against_mb": [rig.megabytes(image)],
+            "against_compressed_mb": [rig.compressed(image)],
+            "against_start_ms": took,
+            "against_memory_idle_mib": [idle],
+        }
+
+    def rebuilds(self) -> Values:
+        """A copy of the tree is built, edited and built again."""
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            tree, tag = copy_tree(Path(directory)), "slipway/bench-web:rebuilt"
+            try:
+                return {**self.after_source_edits(tree, tag), **self.after_a_dependency(tree, tag)}
+            finally:
+                docker("image", "rm", "--force", tag)
+
+    def after_source_edits(self, tree: Path, tag: str) -> Values:
+        source, times, changed = tree / SOURCE.format("web", "web"), [], []
+        for _ in range(self.rounds):
+            before = rig.layers(rig.build(tree, tag))
+            unchanged = timed(lambda: rig.build(tree, tag))
+            source.write_text(source.read_text() + f"\n# edit {time.time_ns()}\n")
+            times.append(timed(lambda: rig.build(tree, tag)) / unchanged)
+            changed.append(sum(size for digest, size in rig.layers(tag).items() if digest not in before))
+        return {"source_edit_time": times, "source_edit_mb": changed}
+
+    def after_a_dependency(self, tree: Path, tag: str) -> Values:
+        before = rig.layers(rig.build(tree, tag))
+        project = tree / "services/web/pyproject.toml"
+        project.write_text(project.read_text().replace('["chassis', f'["{NEW_DEPENDENCY}", "chassis', 1))
+        uv = subprocess.run(["make", "--silent", "print-uv"], cwd=ROOT, capture_output=True, text=True, check=True)
+        environment = {**os.environ, "UV_PYTHON": sys.executable}
+        subprocess.run([ROOT / uv.stdout.strip(), "lock", "--quiet"], cwd=tree, env=environment, check=True)
+        after = rig.layers(rig.build(tree, tag))
+        return {"dependency_layers": [sum(digest not in before for digest in after)]}
+
+    def starts(self) -> Values:
+        with Rig() as stage:
+            stage.migrate(self.full)
+            pairs = [
+                (stage.seconds_to_first_answer(self.ours), stage.seconds_to_first_answer(self.reference))
+                for _ in range(self.rounds)
+            ]
+        return {
+            "start": [ours / reference for ours, reference in pairs],
+            "start_ours_ms": [ours * 1e3 for ours, _ in pairs],
+            "start_reference_ms": [reference * 1e3 for _, reference in pairs],
+        }
+
+    def throughput(self) -> Values:
+        """Requests, CPU and memory of one replica, straight from the network."""
+        values: Values = {}
+        with Rig() as stage:
+            names = {each.name: stage.start(each) for each in (self.ours, self.reference)}
+            idle = {name: rig.memory(container) for name, container in names.items()}
+            for route in ("hello", "query"):
+                self.compare(
+                    values, stage, route, names, {name: f"http://{names[name]}:8000/bench/{route}" for name in names}
+                )
+            loaded = {name: rig.memory(container) for name, container in names.items()}
+        for state, used in (("idle", idle), ("loaded", loaded)):
+            values[f"memory_{state}"] = [used["ours"] / used["reference"]]
+            values[f"memory_{state}_mib"] = [used["ours"]]
+        return values
+
+    def proxied(self) -> Values:
+        """The same through our proxy, whose two replicas are one container here; and a static file from it."""
+        values: Values = {}
+        with Rig() as stage, tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            stage.migrate(self.full)
+            file = static_file(Path(directory))
+            names, urls = {}, {}
+            for each in (self.ours, self.reference):
+                network = f"{stage.name}-{each.name}"
+                docker("network", "create", "--label", stage.label, network)
+                names[each.name] = stage.start(each)
+                aliases = [f"--alias=web-{letter}" for letter in "ab"]
+                docker("network", "connect", *aliases, network, names[each.name])
+                urls[each.name] = stage.proxy(f"proxy-{each.name}", network, Path(directory))
+            stage.run("caddy", "caddy:2", "--network-alias=caddy.bench", f"--volume={directory}:/srv:ro",
+                      command=("caddy", "file-server", "--root", "/srv", "--listen", ":80"))  # fmt: skip
+            self.compare(values, stage, "proxy", names, {name: f"{url}/bench/hello" for name, url in urls.items()})
+            servers = {"ours": stage.container("proxy-ours"), "reference": stage.container("caddy")}
+            files = {"ours": f"{urls['ours']}/static/{file}", "reference": f"http://caddy.bench/static/{file}"}
+            self.compare(values, stage, "static", servers, files)
+        return values
+
+    def compare(self, values: Values, stage: Rig, what: str, containers: dict[str, str], urls: dict[str, str]) -> None:
+        for name, url in urls.items():
+            stage.load(containers[name], url, 1)  # warm
+        for _ in range(self.rounds):
+            seen = {name: stage.load(containers[name], url, self.seconds) for name, url in urls.items()}
+            ours, reference = seen["ours"], seen["reference"]
+            for figure, value in (
+                ("rate", ours.rate / reference.rate),
+                ("p99", ours.p99 / reference.p99),
+                ("rate_ours", ours.rate),
+                ("rate_reference", reference.rate),
+                ("cpu_ours", ours.cpu),
+                ("cpu_reference", reference.cpu),
+            ):
+                values.setdefault(f"{what}_{figure}", []).append(value)
+
+    def cost(self) -> Values:
+        said = docker("run", "--rm", "--network=none", f"--volume={rig.HERE}:/bench:ro",
+                      "--env=SECRET_KEY=0123456789abcdef0123456789abcdef", "--env=TRUSTED_PROXIES=1",
+                      "--env=DATABASE_URL=postgresql://nobody:nothing-here@127.0.0.1:1/none",
+                      self.full, "python", "/bench/cost.py", str(self.rounds))  # fmt: skip
+        return {"chassis_cost": json.loads(said.splitlines()[-1])}
+
+    def redeploys(self) -> Values:
+        """Three redeploys of a production stack under load; the test that proves it says what it saw."""
+        command = [sys.executable, "-m", "pytest", "tests/stack/test_deploy.py", "-q", "-s", "-k", "under_load"]
+        run = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "REQUIRE_ENGINE": "1"}, capture_output=True, text=True
+        )
+        said = re.search(r"(\d+) requests, (\d+) failed, p99 ([\d.]+) s", run.stdout)
+        if not said:
+            raise AssertionError(f"the redeploy could not be measured: {run.stdout.strip()[-300:]}")
+        requests, failed, p99 = said.groups()
+        return {
+            "redeploy_requests": [float(requests)],
+            "redeploy_failed": [float(failed)],
+            "redeploy_p99": [float(p99)],
+        }
+
+    def reloads(self) -> Values:
+        """In containers, where an edit has the longest way."""
+        import reload
+
+        took = reload.measure("docker", max(self.rounds, 2))
+        return {"reload_ms": took["Python"], "reload_template_ms": took["template"], "reload_style_ms": took["style"]}
+
+
+def timed(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def static_file(directory: Path) -> str:
+    """A stylesheet under a hashed name, where both servers look for it."""
+    style = ROOT / "services/web/src/web/static/style.css"
+    (directory / "static").mkdir()
+    shutil.copy2(style, directory / "static/style.0123abcd.css")
+    directory.chmod(0o755)
+    return "style.0123abcd.css"

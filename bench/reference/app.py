@@ -1,0 +1,26 @@
+"""The least that answers: what the service's figures are measured against."""
+
+import os
+
+import sqlalchemy
+from flask import Flask
+
+app = Flask(__name__)
+url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg2://")
+engine = sqlalchemy.create_engine(url, pool_size=8)
+
+
+@app.get("/bench/hello")
+def hello() -> str:
+    return "hello"
+
+
+@app.get("/bench/query")
+def query() -> str:
+    with engine.connect() as connection:
+        return connection.execute(sqlalchemy.text("SELECT name FROM bench WHERE id = 1")).scalar()
+
+
+@app.get("/health/ready")
+def ready() -> str:
+    return "for the proxy"
