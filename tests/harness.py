@@ -2,20 +2,28 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
+import services
+from services import Service as Service
+
 ROOT = Path(__file__).parents[1]
+# Found here and not in each test: pytest imports the tests of services/ under that name as well.
+SERVICES = services.all()
 # What a developer has set must not leak into a test's stack, nor what `make test` tells a make below it.
 OURS = (
     "BACKUP_",
@@ -32,6 +40,7 @@ OURS = (
     "TAG",
 )
 
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LONGEST = 900  # seconds of one command, a cold image build included
 
 
@@ -135,6 +144,86 @@ def started(stack: AnyStack) -> Iterator[AnyStack]:
         stack.destroy()
 
 
+class Developed(NamedTuple):
+    """`make dev`, running: its stack, address, port, process, and what it has said so far."""
+
+    stack: Stack
+    url: str
+    port: int
+    process: subprocess.Popen
+
+    @property
+    def log(self) -> str:
+        return (self.stack.directory / "dev.log").read_text()
+
+    def get(self, path: str = "/", **options: Any) -> httpx.Response:
+        return httpx.get(self.url + path, trust_env=False, timeout=20, **options)
+
+    def answers(self, status: int = 200) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"make dev has ended:\n{self.log}")
+        return self.get("/health/live").status_code == status
+
+    def news(self) -> dict[str, Any]:
+        """What an open page hears first."""
+        with httpx.stream("GET", f"{self.url}/_dev/events", trust_env=False, timeout=20) as stream:
+            line = next(line for line in stream.iter_lines() if line.startswith("data: "))
+        return json.loads(line.removeprefix("data: "))
+
+    def stop(self) -> None:
+        """What Ctrl-C does: an interrupt to every process of the terminal's job."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+            self.process.wait(60)
+
+
+@contextmanager
+def developing(directory: Path, native: bool, status: int = 200, **settings: Any) -> Iterator[Developed]:
+    """`make dev` in a checkout, once it answers with this status; all gone again afterwards."""
+    port = free_port()
+    if native:
+        settings["DOCKER"] = "no"
+    stack = Stack(directory, unique("dev"), DEV_PORT=port, **settings)
+    try:
+        with make_dev(stack, port, status) as developed:
+            yield developed
+    finally:
+        stack.destroy()
+
+
+@contextmanager
+def make_dev(stack: Stack, port: int, status: int = 200) -> Iterator[Developed]:
+    """`make dev` with the stack's environment, which says this port; stopped afterwards, as Ctrl-C does."""
+    with (stack.directory / "dev.log").open("w") as log:
+        process = subprocess.Popen(
+            ["make", "dev"], cwd=stack.directory, env=stack.environment, stdout=log, stderr=log, start_new_session=True
+        )
+    developed = Developed(stack, f"http://localhost:{port}", port, process)
+    try:
+        wait_until("the development server", partial(developed.answers, status), 240)
+        yield developed
+    finally:
+        developed.stop()
+
+
+@contextmanager
+def built(checkout: Path, service: str, **choices: str) -> Iterator[str]:
+    """A service's image under a name of its own; gone again afterwards. `choices` are the Dockerfile's arguments."""
+    name = f"slipway-test/{unique('image')}"
+    arguments = {"SERVICE": service, "VERSION": "1.2.3", "REVISION": "0123456789abcdef", **choices}
+    options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
+    subprocess.run(
+        ["docker", "build", "--quiet", *options, "--file", "docker/service.Dockerfile", "--tag", name, "."],
+        cwd=checkout,
+        check=True,
+        capture_output=True,
+    )
+    try:
+        yield name
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", name], check=False, capture_output=True)
+
+
 def ports() -> dict[str, Any]:
     """Free ones, on the loopback alone."""
     return {"HTTP_PORT": free_port(), "HTTPS_PORT": free_port(), "PUBLISH_ADDRESS": "127.0.0.1"}
@@ -169,6 +258,33 @@ def copy_tree(directory: Path) -> Path:
     return directory
 
 
+def with_probe(tree: Path) -> Path:
+    """The tree with the routes of tests/probe in each web service, and a migration for their table."""
+    for service in SERVICES:
+        if service.kind == "web" and service.database:
+            home = tree / "services" / service.name
+            package, versions = home / "src" / service.name, home / "migrations/versions"
+            shutil.copy(ROOT / "tests/probe/probe.py", package)
+            with (package / "app.py").open("a") as app:
+                app.write(
+                    f"\n\nimport {service.name}.probe\n\ncreate_app = {service.name}.probe.added_to(create_app)\n"
+                )
+            migration = (ROOT / "tests/probe/migration.py").read_text()
+            (versions / "probe.py").write_text(migration.replace("None  # NEWEST", repr(newest(versions))))
+    return tree
+
+
+def newest(versions: Path) -> str | None:
+    """The revision that no other follows; None where there is no migration."""
+    texts = [path.read_text() for path in versions.glob("*.py")]
+    assigned = r"""^{}\b[^=\n]*=\s*["']([^"']+)"""
+    known, older = (
+        {name for text in texts for name in re.findall(assigned.format(which), text, re.MULTILINE)}
+        for which in ("revision", "down_revision")
+    )
+    return next(iter(known - older), None)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -190,3 +306,9 @@ def without_docker(directory: Path) -> str:
                 link.symlink_to(program)
     (directory / "docker").unlink(missing_ok=True)
     return str(directory)
+
+
+def chromium() -> str | None:
+    """The browser for tests/browser: the program that $CHROMIUM names, else the first on the PATH."""
+    names = (os.environ.get("CHROMIUM", ""), *CHROMIUMS)
+    return next(filter(None, map(shutil.which, names)), None)

@@ -7,6 +7,7 @@ seen, and NotJudged where that could not be found out.
 import json
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -261,12 +262,12 @@ def shell_script(command: list[str]) -> str:
     'end the entrypoint in `exec "$@"`, and keep the server in CMD',
 )
 def any_command_can_replace_the_default(subject: Subject) -> None:
-    need_shell(subject)
-    run = subject.command("sh", "-c", "echo hello; exit 3")
+    command = hello(subject)
+    run = subject.command(*command)
     if run is None:
-        raise Broken("`docker run IMAGE sh -c 'echo hello; exit 3'` does not end: the command is ignored")
+        raise Broken(f"`docker run IMAGE {shlex.join(command)}` does not end: the command is ignored")
     if "hello" not in run.stdout.splitlines():
-        raise Broken(f"`docker run IMAGE sh -c 'echo hello'` says: {last_said(run)}")
+        raise Broken(f"`docker run IMAGE {shlex.join(command)}` says: {last_said(run)}")
     if run.returncode != 3:
         raise Broken(f"a command that exits with 3 becomes an exit with {run.returncode}")
 
@@ -538,9 +539,13 @@ def has_shell(subject: Subject) -> bool:
     return any(file.path in ("bin/sh", "usr/bin/sh") for file in subject.files)
 
 
-def need_shell(subject: Subject) -> None:
-    if not has_shell(subject):
-        raise NotJudged("the image has no shell to try it with")
+def hello(subject: Subject) -> tuple[str, ...]:
+    """A command that says hello and exits with 3, in what the image has: a shell, or python."""
+    if has_shell(subject):
+        return ("sh", "-c", "echo hello; exit 3")
+    if any(file.path.endswith("/bin/python3") for file in subject.files):
+        return ("python3", "-c", "print('hello'); raise SystemExit(3)")
+    raise NotJudged("the image has neither a shell nor python to try it with")
 
 
 def last_said(run) -> str:

@@ -1,28 +1,51 @@
-"""Our image keeps the contract: one test a promise. `make contract IMAGE=…` asks the same of any image."""
+"""Every service's image keeps the contract; so do the minimal variant, and granian in it: one test a promise.
+
+`make contract IMAGE=…` asks the same of any image.
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from harness import SERVICES, built
 
+from contract.programs import SCRIPT, WORKER, Script, Worker
 from contract.promises import PROMISES, Broken, NotJudged, Promise
 from contract.subject import Subject, Wanted
 
 pytestmark = pytest.mark.containers
 
 
+# What applies to an image of a kind: the promises, and how it is started to be judged by them.
+BY_KIND = {"worker": (WORKER, Worker), "script": (SCRIPT, Script)}
+HTTP = (PROMISES, Subject)
+# Every service; of one the Dockerfile's choices, too: they are its business alone.
+CHOICES = [{"VARIANT": "minimal"}, {"SERVER": "granian"}]
+WSGI = [service for service in SERVICES if service.kind == "web"][:1]
+IMAGES = [*((service, {}) for service in SERVICES), *((service, choice) for service in WSGI for choice in CHOICES)]
+CASES = [
+    pytest.param((service, choices), promise, id="-".join([service.name, *choices.values(), str(promise.number)]))
+    for service, choices in IMAGES
+    for promise in BY_KIND.get(service.kind, HTTP)[0]
+]
+
+
 @pytest.fixture(scope="module")
-def subject(image: str) -> Iterator[Subject]:
-    wanted = Wanted(
-        image,
-        health="/health/ready",
-        migrate=("python", "-m", "chassis.migrations", "upgrade"),
-        env={"DRAIN_DELAY": "1"},
-    )
-    with Subject(wanted) as subject:
-        yield subject
+def subject(request: pytest.FixtureRequest, checkout: Path) -> Iterator[Subject]:
+    service, choices = request.param
+    judged_as = BY_KIND.get(service.kind, HTTP)[1]
+    with built(checkout, service.name, KIND=service.image_kind, **choices) as image:
+        wanted = Wanted(
+            image,
+            health="/health/ready",
+            migrate=("python", "-m", "chassis.migrations", "upgrade") if service.database else (),
+            env={"DRAIN_DELAY": "1"},
+        )
+        with judged_as(wanted) as subject:
+            yield subject
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: f"{promise.number}-{promise.name}")
+@pytest.mark.parametrize(("subject", "promise"), CASES, indirect=["subject"])
 def test_our_image_keeps(promise: Promise, subject: Subject) -> None:
     if fault := what_is_wrong(promise, subject):
         pytest.fail(fault, pytrace=False)

@@ -5,20 +5,14 @@ from pathlib import Path
 
 import pytest
 from faults.injection import Faulty, Load, faulty_production
-from harness import copy_tree
 
 FIGURES = pytest.StashKey[list]()
 COLUMNS = ("fault", "requests", "errors", "flip", "recover", "rows lost")
 
 
-@pytest.fixture(scope="session")
-def faulty_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_tree(tmp_path_factory.mktemp("faults"))
-
-
 @pytest.fixture(scope="module")
-def faulty(faulty_tree: Path) -> Iterator[Faulty]:
-    with faulty_production(faulty_tree) as stack:
+def faulty(probed_checkout: Path) -> Iterator[Faulty]:
+    with faulty_production(probed_checkout) as stack:
         yield stack
 
 

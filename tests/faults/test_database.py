@@ -39,12 +39,12 @@ def acknowledged(load):
 
 
 def test_postgres_killed(stack, figures):
-    before = int(stack.sql("SELECT count(*) FROM notes"))
-    with Load(stack.url("web-b", "/api/notes"), "POST") as load:
+    before = int(stack.sql("SELECT count(*) FROM probe"))
+    with Load(stack.url("web-b", "/probe/rows"), "POST") as load:
         wait_until("some writes", lambda: acknowledged(load) > 20)
         flip, recover = fault_and_recovery(stack, lambda: kill(stack.pid("db")), lambda: None)
         wait_until("writes again", lambda: load.answers[-1][1] == 201)
-    lost = acknowledged(load) - (int(stack.sql("SELECT count(*) FROM notes")) - before)
+    lost = acknowledged(load) - (int(stack.sql("SELECT count(*) FROM probe")) - before)
     assert lost <= 0  # a write whose answer was cut off may be there as well
     check(load, flip, recover)
     figures("Postgres killed", load, flip=flip, recover=recover, rows_lost=max(lost, 0))
@@ -130,10 +130,10 @@ def test_connections_exhausted(stack, figures):
     figures("connections exhausted", load, flip=flip, recover=recover)
 
 
-def test_a_full_disk_is_503_for_writes_and_nothing_for_reads(faulty_tree, figures):
-    with faulty_production(faulty_tree, "tests/faults/faults.yaml:tests/faults/small-disk.yaml") as stack:
+def test_a_full_disk_is_503_for_writes_and_nothing_for_reads(probed_checkout, figures):
+    with faulty_production(probed_checkout, "tests/faults/faults.yaml:tests/faults/small-disk.yaml") as stack:
         fill = "head -c 1G /dev/zero > /var/lib/postgresql/filler; true"
-        with Load(stack.url("web-a", "/api/notes"), "POST") as load:
+        with Load(stack.url("web-a", "/probe/rows"), "POST") as load:
             wait_until("some writes", lambda: acknowledged(load) > 20)
             stack.compose("exec", "-T", "db", "sh", "-c", fill)
             wait_until("refused writes", lambda: load.count(503) > 0, 60)
@@ -141,6 +141,6 @@ def test_a_full_disk_is_503_for_writes_and_nothing_for_reads(faulty_tree, figure
             stack.compose("exec", "-T", "db", "rm", "/var/lib/postgresql/filler")
             wait_until("writes again", lambda: load.answers[-1][1] == 201, 30)
         assert {code for _, code, _ in load.answers} <= {201, 503}
-        lost = acknowledged(load) - int(stack.sql("SELECT count(*) FROM notes"))
+        lost = acknowledged(load) - int(stack.sql("SELECT count(*) FROM probe"))
         assert lost <= 0
         figures("disk full", load, rows_lost=max(lost, 0))

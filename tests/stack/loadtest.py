@@ -46,9 +46,9 @@ class LoadTest:
         what, begun = kind(number), time.monotonic()
         try:
             if what == "POST":
-                answer = await client.post(self.url + "/api/notes", json={"title": f"load {number}", "body": ""})
+                answer = await client.post(self.url + "/probe/rows", json={"title": f"load {number}"})
             else:
-                answer = await client.get(self.url + ("/probe/slow" if what == "slow" else "/api/notes"))
+                answer = await client.get(self.url + ("/probe/slow" if what == "slow" else "/probe/rows"))
             status: int | str = answer.status_code
         except httpx.HTTPError as error:
             status = type(error).__name__

@@ -17,7 +17,7 @@ HEADERS_LIMIT, BODY_LIMIT = 5, 70  # seconds: read_header, and write_timeout of 
 DOWNLOAD = 16 * 2**20  # bytes: more than all the buffers between the proxy and a client that reads slowly
 
 HOST = b"Host: localhost\r\n"
-POST = b"POST /api/notes HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+POST = b"POST /probe/rows HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n"
 SECOND = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
 
@@ -34,12 +34,12 @@ def form(parts: int) -> bytes:
     each = b'--x\r\nContent-Disposition: form-data; name="field"\r\n\r\nvalue\r\n'
     body = each * parts + b"--x--\r\n"
     kind = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n" % len(body)
-    return b"POST /notes/new HTTP/1.1\r\n" + HOST + kind + body
+    return b"POST /probe/form HTTP/1.1\r\n" + HOST + kind + body
 
 
 @pytest.fixture(scope="module")
-def line(production):
-    return Line.to(production)
+def line(probed):
+    return Line.to(probed)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def served_as_ever(line):
     """After every test, whatever it sent."""
     yield
     began = time.monotonic()
-    assert line.get("/api/notes").statuses == [200]
+    assert line.get("/probe/rows").statuses == [200]
     assert time.monotonic() - began < 1
 
 
@@ -104,8 +104,8 @@ def test_where_length_and_chunks_disagree_chunks_count_and_nothing_after_them_is
     assert answer.closed
 
 
-def test_nothing_smuggled_has_reached_the_app(production):
-    assert "/smuggled" not in production.compose("logs", "web-a", "web-b").stdout
+def test_nothing_smuggled_has_reached_the_app(probed):
+    assert "/smuggled" not in probed.compose("logs", "web-a", "web-b").stdout
 
 
 # --- Too much, or not HTTP ---
@@ -118,9 +118,7 @@ REFUSED = {
     "500 headers": (get(b"".join(b"A-%d: a\r\n" % number for number in range(500))), {431}),
     "an address of 4100 characters": (get(path=b"/" + b"a" * 4100), {414}),
     "a NUL in the path": (get(path=b"/%00"), {400, 404}),
-    "a NUL in the query": (get(path=b"/notes?page=%00"), {400, 404}),
     "a byte that is not UTF-8 in the path": (get(path=b"/%ff"), {400, 404}),
-    "a byte that is not UTF-8 in the query": (get(path=b"/notes?page=%ff"), {400, 404}),
     "an escape that is none": (get(path=b"/%zz"), {400}),
     "a line's end in the path": (get(path=b"/%0d%0aA:b"), {400, 404}),
     "TRACE": (get(method=b"TRACE"), {405}),
@@ -140,12 +138,12 @@ def test_what_is_too_much_or_not_http_is_refused(line, probe):
     assert b"\r\nserver:" not in answer.data.lower()
 
 
-def test_of_a_body_over_the_limit_nothing_is_stored(production, line):
+def test_of_a_body_over_the_limit_nothing_is_stored(probed, line):
     """Were the proxy's limit the app's, the app would take what came before it for all of it."""
-    note = b'{"title": "cut short", "body": ""}'
-    answer = line.send(CHUNKED + b"\r\n%x\r\n" % 1_100_000 + note + b" " * (1_100_000 - len(note)) + b"\r\n0\r\n\r\n")
+    row = b'{"title": "cut short"}'
+    answer = line.send(CHUNKED + b"\r\n%x\r\n" % 1_100_000 + row + b" " * (1_100_000 - len(row)) + b"\r\n0\r\n\r\n")
     assert answer.statuses == [413]
-    assert production.sql("SELECT count(*) FROM notes WHERE title = 'cut short'") == "0"
+    assert probed.sql("SELECT count(*) FROM probe WHERE title = 'cut short'") == "0"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +170,7 @@ def test_aborted_and_malformed_bodies_do_not_count_against_the_replicas(line):
             connection.sendall(CHUNKED + b"\r\n100\r\n{")
     for _ in range(20):
         began = time.monotonic()
-        assert line.get("/api/notes").statuses == [200]
+        assert line.get("/probe/rows").statuses == [200]
         assert time.monotonic() - began < 1
 
 
@@ -221,11 +219,11 @@ def slowly_download(line: Line, path: str, seconds: float, received: list[bytes]
             time.sleep(max(0.0, began + seconds * count / DOWNLOAD - time.monotonic()))
 
 
-def test_slow_senders_are_cut_while_others_are_served_and_a_slow_reader_gets_it_all(production, line):
+def test_slow_senders_are_cut_while_others_are_served_and_a_slow_reader_gets_it_all(probed, line):
     """Fifty of each at once, and a download that takes longer than what cuts them."""
-    production.compose(
+    probed.compose(
         "run", "--rm", "--no-deps", "-T", "migrate", "python", "-c",
-        f"open('/srv/static/large.00000000.bin', 'wb').write(bytes({DOWNLOAD}))",
+        f"open('/srv/static/web/static/large.00000000.bin', 'wb').write(bytes({DOWNLOAD}))",
     )  # fmt: skip
     received: list[bytes] = []
     reader = threading.Thread(
@@ -238,7 +236,7 @@ def test_slow_senders_are_cut_while_others_are_served_and_a_slow_reader_gets_it_
     slowest = 0.0
     while any(client.thread.is_alive() for client in headers + bodies):
         began = time.monotonic()
-        assert line.get("/api/notes").statuses == [200]
+        assert line.get("/probe/rows").statuses == [200]
         slowest = max(slowest, time.monotonic() - began)
         time.sleep(0.2)
     reader.join(BODY_LIMIT + 30)
@@ -269,28 +267,28 @@ http.server.ThreadingHTTPServer(("", 8001), Echo).serve_forever()
 
 
 @pytest.fixture(scope="module")
-def echo(production, line):
+def echo(probed, line):
     """The proxy in front of a program that answers with the headers that it was sent."""
-    caddyfile = production.directory / "docker/proxy/Caddyfile"
+    caddyfile = probed.directory / "docker/proxy/Caddyfile"
     kept = caddyfile.read_text()
-    production.compose("exec", "--detach", "web-a", "timeout", "60", "python", "-c", ECHO)
-    caddyfile.write_text(kept.replace("web-a:8000 web-b:8000", "web-a:8001"))
+    probed.compose("exec", "--detach", "web-a", "timeout", "60", "python", "-c", ECHO)
+    caddyfile.write_text(kept.replace("{args[0]}-a:8000 {args[0]}-b:8000", "{args[0]}-a:8001"))
 
     def ask(*headers):
         body = line.get("/", *headers).data.partition(b"\r\n\r\n")[2]
         return [(name.lower(), value) for name, value in json.loads(body)]
 
     try:
-        production.make("proxy-reload")
+        probed.make("proxy-reload")
         wait_until("the echo", lambda: b'"X-Forwarded-For"' in line.get("/").data)
         yield ask
     finally:
         caddyfile.write_text(kept)
-        production.make("proxy-reload")
-        wait_until("the app", lambda: line.get("/api/notes").statuses == [200])
+        probed.make("proxy-reload")
+        wait_until("the app", lambda: line.get("/probe/rows").statuses == [200])
 
 
-def test_forwarding_headers_from_outside_have_no_effect(production, echo):
+def test_forwarding_headers_from_outside_have_no_effect(probed, echo):
     sent = echo(
         "X-Forwarded-For: 203.0.113.7", "X-Forwarded-For: 203.0.113.8", "X-Forwarded-Proto: http",
         "X-Forwarded-Host: shop.example", "X-Forwarded-Port: 1", "X-Forwarded-Prefix: /admin",

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from faults.injection import faulty_production
-from harness import copy_tree, wait_until
+from harness import copy_tree, wait_until, with_probe
 from stack.loadtest import LoadTest
 
 pytestmark = pytest.mark.containers
@@ -22,7 +22,7 @@ def upgrade():\\n    op.execute("SELECT 1 / 0")\\n' > /app/services/web/migratio
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     """Production with a slow route, deployed once; releases are images made from its own."""
-    tree = copy_tree(tmp_path_factory.mktemp("deploy"))
+    tree = with_probe(copy_tree(tmp_path_factory.mktemp("deploy")))
     with faulty_production(tree, TEST_DRAIN_DELAY=4, TEST_SLOWEST=2, DEPLOY_TIMEOUT=20) as stack:
         yield stack
 

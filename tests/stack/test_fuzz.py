@@ -1,4 +1,4 @@
-"""schemathesis reads the API's own description and tries to break it, through the proxy."""
+"""schemathesis reads an API's own description and tries to break it, through the proxy."""
 
 import subprocess
 import sys
@@ -16,6 +16,10 @@ expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 414, 415, 422, 428,
 
 
 def test_nothing_that_is_sent_to_the_api_breaks_it_or_what_it_says_of_itself(production, tmp_path):
+    url = f"https://localhost:{production.environment['HTTPS_PORT']}/api/openapi.json"
+    with production.client() as client:
+        if not client.get(url).json()["paths"]:
+            return  # it has no operation that could break
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     authority = production.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
     (tmp_path / "authority.crt").write_text(authority)
@@ -23,7 +27,7 @@ def test_nothing_that_is_sent_to_the_api_breaks_it_or_what_it_says_of_itself(pro
         [
             str(Path(sys.executable).with_name("schemathesis")),
             "run",
-            f"https://localhost:{production.environment['HTTPS_PORT']}/api/openapi.json",
+            url,
             "--tls-verify=authority.crt",
             "--max-examples=40",
             "--seed=1",

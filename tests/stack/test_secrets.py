@@ -14,8 +14,8 @@ PASSWORDS = ["web_password", "web_owner_password", "postgres_password"]
 
 
 @pytest.fixture
-def stack(production):
-    return production
+def stack(probed):
+    return probed
 
 
 def secret(stack, name):
@@ -27,23 +27,37 @@ def rotate(stack, name):
 
 
 def token(page):
-    return re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)[1]
+    return re.search(r'name="csrf_token" value="([^"]*)"', page.text)[1]
 
 
 def test_a_new_session_key_signs_and_the_former_one_still_reads(stack):
     with stack.client() as client:
-        form = client.get("/notes/new")
+        form = client.get("/probe/form")
         before = secret(stack, "secret_key")
         rotate(stack, "secret_key")
         assert secret(stack, "secret_key")[1] == before[0]
         # The form was opened before the rotation, and is sent after it.
         sent = client.post(
-            "/notes/new",
-            data={"title": "Across a rotation", "body": "", "csrf_token": token(form)},
+            "/probe/form",
+            data={"title": "Across a rotation", "csrf_token": token(form)},
             headers={"Referer": str(form.url)},
         )
-        assert sent.status_code == 200
-        assert "Across a rotation" in sent.text
+        assert (sent.status_code, sent.text) == (200, "accepted")
+
+
+def test_a_new_status_token_opens_the_status_and_the_old_one_no_longer_does(stack):
+    (old,) = secret(stack, "status_token")
+    rotate(stack, "status_token")
+    (new,) = secret(stack, "status_token")
+    with stack.client() as client:
+
+        def code(token):
+            return client.get("/status", headers={"Authorization": f"Bearer {token}"}).status_code
+
+        wait_until("every worker knows the new one", lambda: {code(new) for _ in range(8)} == {200})
+        assert {code(old) for _ in range(8)} == {401}
+        names = client.get("/status", headers={"Authorization": f"Bearer {new}"}).json()["replicas"]
+    assert [(each["name"], each["problem"]) for each in names] == [("web-a", None), ("web-b", None)]
 
 
 @pytest.mark.parametrize("name", PASSWORDS)
@@ -51,7 +65,7 @@ def test_a_password_is_changed_while_serving_and_the_old_one_is_refused(stack, n
     (old,) = secret(stack, name)
     role = "postgres" if name == "postgres_password" else name.removesuffix("_password")
     certificate = stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
-    url = f"https://localhost:{stack.environment['HTTPS_PORT']}/api/notes"
+    url = f"https://localhost:{stack.environment['HTTPS_PORT']}/probe/rows"
     with Load(url, certificate=certificate) as load, logging_in(stack) as logins:
         rotate(stack, name)
         seen = len(load.answers)
@@ -104,10 +118,13 @@ def logging_in(stack):
 def test_an_unknown_secret_is_one_line_that_names_the_known(stack):
     run = stack.make("rotate-secret", "s=nonsense", check=False)
     assert run.returncode != 0
-    assert "s=nonsense must be one of postgres_password, secret_key, web_owner_password, web_password" in run.stderr
+    assert (
+        "s=nonsense must be one of postgres_password, secret_key, status_token, web_owner_password, web_password"
+        in run.stderr
+    )
 
 
-def test_the_database_still_takes_notes_and_migrations_with_the_new_passwords(stack):
+def test_the_database_still_takes_rows_and_migrations_with_the_new_passwords(stack):
     stack.compose("run", "--rm", "-T", "migrate")
     with stack.client() as client:
-        assert client.post("/api/notes", json={"title": "after all", "body": ""}).status_code == 201
+        assert client.post("/probe/rows", json={"title": "after all"}).status_code == 201

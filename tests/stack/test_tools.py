@@ -8,7 +8,7 @@ from harness import Stack, copy_tree, free_port, unique
 
 @pytest.mark.containers
 def test_psql_run_and_shell_work_inside_what_runs(production):
-    counted = production.make("psql", input="SELECT 'rows', count(*) FROM notes;\n").stdout
+    counted = production.make("psql", input="SELECT 'rows', count(*) FROM alembic_version;\n").stdout
     assert "rows" in counted
     ran = production.make(
         "run", """cmd=python -c 'import sys; print(sys.stdin.read() + "it is", *sys.argv[1:])' a --b""", input="x "
@@ -21,11 +21,30 @@ def test_psql_run_and_shell_work_inside_what_runs(production):
 
 
 @pytest.mark.containers
-@pytest.mark.parametrize("verb", ["shell", "psql"])
-def test_where_nothing_runs_one_line_says_how_to_start(tmp_path, verb):
-    run = Stack(copy_tree(tmp_path), unique("none")).make(verb, check=False)
-    assert run.returncode != 0
-    assert f"make {verb}: nothing runs here: start it with `make dev` or `make up`." in run.stderr
+def test_production_refuses_what_is_for_development_and_says_what_to_do(production):
+    before = production.make("psql", input=r"\dt").stdout
+    for verb, said in {
+        "migrate": "production runs here, and migrates as a part of `make deploy`",
+        "migration": "it is for development, and production runs here",
+        "seed": "it is for development, and production runs here",
+        "reset-db": "it is for development, and production runs here",
+        "routes": 'make run cmd="flask routes"',
+    }.items():
+        (line,) = said_of(production.make(verb, "m=add tags", "yes=1", check=False))
+        assert line.startswith(f"make {verb}: ")
+        assert said in line
+    assert production.make("psql", input=r"\dt").stdout == before
+    assert "/health/live" in production.make("run", "cmd=flask routes").stdout
+
+
+@pytest.mark.containers
+def test_a_script_that_production_does_not_have_is_handed_over(production):
+    script = production.directory / "script.py"
+    script.write_text("import sys\nprint(sys.argv[1:], 'handed over')\n")
+    (line,) = said_of(production.make("run", "cmd=python script.py", check=False))
+    assert "make run cmd='python -' < script.py" in line
+    with script.open() as source:
+        assert production.make("run", "cmd=python - a", stdin=source).stdout == "['a'] handed over\n"
 
 
 def doctor(stack, **environment):
@@ -48,13 +67,13 @@ def test_doctor_names_a_missing_secret_an_unknown_setting_and_windows_line_ends(
     (fresh.directory / "secrets/web_password").unlink()
     with (fresh.directory / ".env").open("a") as env:
         env.write("LOG_LEVLE=DEBUG\n")
-    script = fresh.directory / "docker/postgres/init/roles.sh"
+    script = fresh.directory / "docker/postgres/roles.sh"
     script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
     run = doctor(fresh)
     assert run.returncode != 0
     assert "BAD   secrets/ lacks web_password: `make init` writes it" in run.stdout
-    assert "hint  .env sets LOG_LEVLE, which .env.example does not know" in run.stdout
-    assert "BAD   docker/postgres/init/roles.sh has Windows line ends" in run.stdout
+    assert "hint  .env sets LOG_LEVLE, which .env.example does not know: did you mean LOG_LEVEL?" in run.stdout
+    assert "BAD   docker/postgres/roles.sh has Windows line ends" in run.stdout
     assert all(line.split()[0] in ("ok", "hint", "BAD") for line in run.stdout.splitlines())
 
 
@@ -67,7 +86,7 @@ def test_a_malformed_port_is_one_line(fresh, port):
     assert "DEV_PORT must be a port from 1 to 65535" in run.stderr
 
 
-def said(run):
+def said_of(run):
     """What a failed make printed, without make's own last line."""
     assert run.returncode != 0
     return [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
@@ -75,7 +94,7 @@ def said(run):
 
 def test_an_engine_that_does_not_answer_is_one_line(fresh):
     environment = {**fresh.environment, "DOCKER_HOST": "tcp://127.0.0.1:9"}
-    (line,) = said(fresh.make("up", check=False, env=environment))
+    (line,) = said_of(fresh.make("up", check=False, env=environment))
     assert "start Docker" in line or "Docker is not installed" in line
 
 
@@ -83,7 +102,7 @@ def test_an_engine_that_does_not_answer_is_one_line(fresh):
 @pytest.mark.parametrize("verb", ["up", "dev"])
 def test_a_registry_out_of_reach_is_one_line_that_names_the_ways_out(fresh, verb):
     environment = {**fresh.environment, "REGISTRY": "nowhere.invalid/", "DEV_PORT": str(free_port())}
-    (line,) = said(fresh.make(verb, check=False, env=environment))
+    (line,) = said_of(fresh.make(verb, check=False, env=environment))
     assert "nowhere.invalid/python:3.14-slim-trixie is not here and can't be pulled" in line
     assert "`make bases`" in line
     assert "REGISTRY=" in line

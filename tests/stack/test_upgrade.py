@@ -6,12 +6,12 @@ import subprocess
 
 import pytest
 from faults.injection import Load
-from harness import ROOT, Stack, copy_tree, free_port, unique, wait_until
+from harness import ROOT, Stack, copy_tree, free_port, unique, wait_until, with_probe
 
 pytestmark = pytest.mark.containers
 
 REFUSED = "The volume holds Postgres 17's data and this is 18: nothing is started, nothing is lost."
-TITLES = ["Grüße", r"it's a \. row", "third"]
+TITLES = ["Grüße", "it's a\n\\.\nrow", "third"]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def former() -> None:
 
 @pytest.fixture(scope="module")
 def stack(former, tmp_path_factory):
-    """Production of a release that pinned 17, with notes; then the release with 18 is pulled."""
-    tree = copy_tree(tmp_path_factory.mktemp("upgrade"))
+    """Production of a release that pinned 17, with rows; then the release with 18 is pulled."""
+    tree = with_probe(copy_tree(tmp_path_factory.mktemp("upgrade")))
     base = tree / "compose/base.yaml"
     text = pulled = base.read_text()
     for new, old in {
@@ -52,12 +52,12 @@ def stack(former, tmp_path_factory):
 
 def write(stack, title):
     with stack.client() as client:
-        return client.post("/api/notes", json={"title": title, "body": "a\n\\.\nb"}).status_code
+        return client.post("/probe/rows", json={"title": title}).status_code
 
 
 def titles(stack):
     with stack.client() as client:
-        return [note["title"] for note in client.get("/api/notes").raise_for_status().json()["items"]][::-1]
+        return client.get("/probe/rows").raise_for_status().json()["titles"]
 
 
 def major(stack):
@@ -194,10 +194,10 @@ def test_the_upgrade_keeps_rows_roles_and_privileges(stack):
     assert files(stack) == before
     assert stack.sql("SHOW data_checksums") == "on"
     assert stack.sql("SHOW fsync") == "on"
-    assert stack.sql("SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'notes'") == "t"
-    rights = "has_table_privilege('web', 'notes', 'INSERT'), has_schema_privilege('web', 'public', 'CREATE')"
+    assert stack.sql("SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'probe'") == "t"
+    rights = "has_table_privilege('web', 'probe', 'INSERT'), has_schema_privilege('web', 'public', 'CREATE')"
     assert stack.sql(f"SELECT {rights}, has_database_privilege('public', 'web', 'CONNECT')") == "t|f|f"
-    assert stack.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'notes'") == "web_owner"
+    assert stack.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'probe'") == "web_owner"
     assert stack.sql("SELECT string_agg(rolname, ',') FROM pg_roles WHERE rolsuper") == "postgres"
     # A table that the owner makes from now on is the app's to write.
     assert stack.sql("SELECT count(*) FROM pg_default_acl") == "2"
@@ -219,9 +219,9 @@ def test_17_can_be_had_back_as_it_was(stack):
 def test_reads_go_on_while_the_rows_are_copied(stack):
     """From a running 17 once more, with more rows, and under load."""
     stack.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "rm", "db", "-r", "/var/lib/postgresql/18")
-    stack.sql("INSERT INTO notes (title, body) SELECT 'note ' || n, repeat('x', 200) FROM generate_series(1, 200000) n")
+    stack.sql("INSERT INTO probe (title) SELECT 'row ' || n || repeat('x', 200) FROM generate_series(1, 200000) n")
     certificate = stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
-    url = f"https://localhost:{stack.environment['HTTPS_PORT']}/api/notes"
+    url = f"https://localhost:{stack.environment['HTTPS_PORT']}/probe/rows"
     with Load(url, threads=1, certificate=certificate) as reads, Load(url, "POST", 1, 0.1, certificate) as writes:
         wait_until("load", lambda: len(reads.answers) > 20)
         out = upgrade(stack).stdout
@@ -236,7 +236,7 @@ def test_reads_go_on_while_the_rows_are_copied(stack):
     assert {status for _, status, _ in reads.answers} <= {200, 502, 503}
     assert {status for _, status, _ in writes.answers} <= {201, 502, 503}
     accepted = writes.count(201)
-    assert stack.sql("SELECT count(*) FROM notes WHERE title LIKE 'load %'") == str(accepted)
+    assert stack.sql("SELECT count(*) FROM probe WHERE title LIKE 'load %'") == str(accepted)
 
 
 def test_the_former_data_goes_when_it_is_told_to(stack):

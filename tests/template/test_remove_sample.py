@@ -1,24 +1,59 @@
-"""The README's recipe for removing the sample, followed to the letter."""
+"""`make remove-sample` in a fresh clone: nothing of the sample is left, and what is left is green."""
 
 import re
-import subprocess
 
-from harness import ROOT, Stack, copy_tree, unique
+import pytest
+from template.forks import Fork, complaint
 
-
-def recipe() -> str:
-    """The commands that stand below "Remove the sample."."""
-    section = (ROOT / "README.md").read_text().split("**Remove the sample.**")[1]
-    block = re.search(r"```console\n(.*?)```", section, re.DOTALL)[1]
-    return "\n".join(line.removeprefix("$ ") for line in block.splitlines())
+SOURCES = ("compose", "docker", "libs", "services", "tests", "tools", "Makefile", "README.md", ".env.example", "docs")
+FRONT_DOOR = ("tests/contract/test_contract.py", "tests/stack/test_production.py", "tests/stack/test_fuzz.py")
 
 
-def test_the_recipe_leaves_a_service_whose_tests_pass_and_which_knows_no_notes(tmp_path):
-    stack = Stack(copy_tree(tmp_path), unique("sample"))
-    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    stack.run("bash", "-euo", "pipefail", "-c", recipe())
-    tested = stack.make("test", "s=web", "args=-q")
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory):
+    return Fork(tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture(scope="module")
+def removed(fork):
+    """The fork without the sample, with what the command said."""
+    fork.said = fork.make("remove-sample").stdout
+    return fork
+
+
+def test_a_tree_with_changes_is_refused_and_left_alone(fork):
+    fork.write("NOTICE", "not committed")
+    refused = complaint(fork.make("remove-sample", check=False))
+    (fork.directory / "NOTICE").unlink()
+    assert refused == "make remove-sample: NOTICE is not committed: commit or stash first, then run it again."
+    assert fork.changed() == ""
+
+
+def test_a_failed_run_leaves_the_tree_as_it_was(fork):
+    settings = fork.directory / "services/web/src/web/settings.py"
+    good = settings.read_text()
+    settings.write_text(f"{good}\n\nimport nothing_of_that_name\n")
+    fork.commit("Break what `make docs` reads")
+    fork.make("remove-sample", check=False)
+    assert fork.changed() == ""
+    settings.write_text(good)
+    fork.commit("Mend it")
+
+
+def test_the_tree_without_the_sample_is_clean_and_its_tests_pass(removed):
+    assert "D  services/web/src/web/notes/api.py" in removed.said
+    assert "DROP TABLE IF EXISTS notes" in removed.said
+    left = removed.run("git", "grep", "--untracked", "-niE", "notes|sample: (begin|end)", "--", *SOURCES, check=False)
+    assert left.stdout == ""
+    removed.make("lint")
+    tested = removed.make("test", "args=-q -m 'not containers' services tests/test_promises.py")
     assert re.search(r"\d+ passed", tested.stdout)
-    assert "NOTES_PER_PAGE" not in (tmp_path / ".env.example").read_text()
-    left = stack.run("grep", "-rlE", r"web\.notes|NotesPerPage|notes_per_page", "services/web/src", check=False).stdout
-    assert left == ""
+    assert "failed" not in tested.stdout
+
+
+@pytest.mark.containers
+def test_its_image_keeps_the_contract_and_production_its_promises(removed):
+    # The Dockerfile's other choices know nothing of the sample.
+    tested = removed.make("test", f'args=-q {" ".join(FRONT_DOOR)} -k "not minimal and not granian"')
+    assert "failed" not in tested.stdout
+    assert "skipped" not in tested.stdout

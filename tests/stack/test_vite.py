@@ -1,0 +1,59 @@
+"""docs/frontend.md, followed with a bundle that Vite 8 built from libs/chassis/tests/bundle."""
+
+import re
+import shutil
+
+import pytest
+from harness import ROOT, Stack, copy_tree, ports, started, unique
+
+BUNDLE = ROOT / "libs/chassis/tests/bundle"
+YEAR = "public, max-age=31536000, immutable"
+RECIPE = (ROOT / "docs/frontend.md").read_text()
+
+
+def block(language):
+    """The recipe's one block in that language."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", RECIPE, re.DOTALL)
+    return found
+
+
+def edit(path, former, new):
+    text = path.read_text()
+    assert text.count(former) == 1
+    path.write_text(text.replace(former, new))
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory):
+    directory = copy_tree(tmp_path_factory.mktemp("bundle"))
+    package = directory / "services/web/src/web"
+    shutil.copytree(BUNDLE / "built", package / "static/ui")
+    edit(package / "app.py", "    static.init_app(app)\n", "    static.init_app(app)\n" + block("python"))
+    edit(package / "app.py", "from chassis import ", "from chassis import vite, ")
+    edit(package / "templates/home.html", "{% block main %}", "{% block main %}" + block("html"))
+    with started(Stack(directory, unique("bundle"), **ports())) as stack:
+        yield stack
+
+
+def test_the_bundle_was_built_as_the_recipe_says():
+    tested = (BUNDLE / "vite.config.js").read_text()
+    assert block("js") == tested.replace('["src/main.js", "src/other.js"]', '["src/main.js"]')
+
+
+@pytest.mark.containers
+def test_each_file_of_the_bundle_is_served_by_the_proxy_compressed_and_kept_for_a_year(production):
+    with production.client() as client:
+        page = client.get("/")
+        assert "'unsafe" not in page.headers["content-security-policy"]
+        tags = re.findall(r'(?:href|src)="(/static/ui/[^"]+)"', page.text)
+        assert len(tags) == 3
+        production.compose("kill", "web-a", "web-b")  # so that the proxy alone can answer
+        for path in sorted(each for each in (BUNDLE / "built").iterdir() if each.is_file()):
+            answer = client.get(f"/static/ui/{path.name}", headers={"Accept-Encoding": "gzip"})
+            assert (answer.status_code, answer.headers["cache-control"]) == (200, YEAR)
+            assert answer.content == path.read_bytes()
+            tags = [url for url in tags if not url.endswith(path.name)]
+        assert tags == []
+        main = next((BUNDLE / "built").glob("main.*.js")).name
+        answer = client.get(f"/static/ui/{main}", headers={"Accept-Encoding": "zstd"})
+        assert answer.headers["content-encoding"] == "zstd"

@@ -1,0 +1,265 @@
+"""`make service` in a fresh clone: each kind is generated, tested, built, started and stopped, and taken out again."""
+
+import json
+import re
+import subprocess
+import tarfile
+from itertools import takewhile
+from pathlib import PurePosixPath
+
+import pytest
+from harness import ports, wait_until
+from template.forks import Fork, complaint
+
+KINDS = {
+    "billing": [],
+    "shop": ["db=no"],
+    "depot": ["host=depot.localhost"],
+    "live": ["kind=asgi"],
+    "ui": ["kind=static", "path=/front"],
+    "tick": ["kind=worker"],
+    "ledger": ["kind=worker", "db=yes"],
+    "report": ["kind=script"],
+}
+SERVED = {"billing": "/billing/", "shop": "/shop/", "live": "/live/", "ui": "/front/"}
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory):
+    fork = Fork(tmp_path_factory.mktemp("service"), **ports())
+    fork.make(".venv/installed")
+    yield fork
+    fork.destroy()
+
+
+@pytest.fixture(scope="module")
+def grown(fork):
+    """The fork with a service of each kind; each in a commit of its own."""
+    fork.before = fork.git("rev-parse", "HEAD").strip()
+    for name, words in KINDS.items():
+        fork.make("service", f"name={name}", *words)
+        fork.commit(f"Add {name}")
+    fork.make(".venv/installed")
+    return fork
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "name is not set: make service name=billing"),
+        (["name=web"], "there is a service web already"),
+        (["name=db"], "db is reserved"),
+        (["name=chassis"], "chassis is reserved"),
+        (["name=flask"], "flask is the name of a library that is used here"),
+        (["name=json"], "json is a module of Python's standard library"),
+        (["name=class"], "class is a word of Python's"),
+        (["name=Billing"], "'Billing' is no name"),
+        (["name=my-shop"], "'my-shop' is no name"),
+        (["name=../shop"], "'../shop' is no name"),
+        (["name=9lives"], "'9lives' is no name"),
+        (["name=" + "x" * 31], "is no name"),
+        (["name=edge"], "edge is in compose/*.yaml already"),
+        (["name=billing", "kind=cron"], "kind is 'cron': it must be one of"),
+        (["name=billing", "db=perhaps"], "db is 'perhaps': it must be yes or no"),
+        (["name=billing", "kind=asgi", "db=yes"], "asgi comes without a database"),
+        (["name=billing", "path=/../etc"], "path is '/../etc': it must look like /billing"),
+        (["name=billing", "path=/metrics"], "path /metrics lies in /metrics"),
+        (["name=billing", "host=not_a_host"], "host is 'not_a_host': it must be a domain"),
+        (["name=billing", "kind=worker", "path=/x"], "path and host are for what serves"),
+    ],
+)
+def test_what_could_not_work_is_refused_before_anything_is_written(fork, words, said):
+    refused = complaint(fork.make("service", *words, check=False))
+    assert refused.startswith("make service: ")
+    assert said in refused
+    assert fork.changed() == ""
+
+
+def test_a_run_that_fails_leaves_the_tree_as_it_was(fork):
+    head = fork.git("rev-parse", "HEAD")
+    offline = {**fork.environment, "UV_INDEX_URL": "http://127.0.0.1:9/simple", "UV_NO_CACHE": "1"}
+    fork.replace(
+        "templates/service/services/{{ name }}/pyproject.toml.jinja", '"chassis', '"no-such-library", "chassis'
+    )
+    fork.commit("Break the template")
+    refused = complaint(fork.make("service", "name=billing", check=False, env=offline))
+    assert "the lock can't be brought up to date, and nothing was changed" in refused
+    assert fork.changed() == ""
+    assert not (fork.directory / "services/billing").exists()
+    fork.git("reset", "--quiet", "--hard", head.strip())
+
+
+def test_each_kinds_own_tests_pass(grown):
+    folders = [f"services/{name}" for name in KINDS]
+    tested = grown.make("test", "s=billing", "args=-q")
+    assert re.search(r"\d+ passed", tested.stdout)
+    tested = grown.run(".venv/bin/python", "-m", "pytest", "-q", *folders, check=False)
+    assert tested.returncode == 0, tested.stdout
+
+
+def test_what_is_generated_is_formatted_linted_and_documented(grown):
+    grown.make("lint")
+    assert "DEV_PORT_BILLING=8001" in grown.read(".env.example")
+    assert grown.changed() == ""
+
+
+def test_no_shared_file_is_edited_but_the_list_of_files_and_what_is_derived(grown):
+    touched = grown.git("diff", "--name-only", "--diff-filter=M", grown.before, "HEAD").split()
+    assert set(touched) == {"compose.yaml", "uv.lock", ".env.example", "docs/configuration.md"}
+
+
+def test_a_path_that_meets_another_services_is_refused(grown):
+    assert "meets /billing" in complaint(grown.make("service", "name=other", "path=/billing/more", check=False))
+
+
+def test_an_update_brings_what_the_template_learnt_and_keeps_what_was_edited(grown):
+    page, home = "templates/service/services/{{ name }}/src/{{ name }}/static/style.css", "services/billing/src/billing"
+    grown.replace(f"{home}/home.py", '"""The first page."""', '"""Our own page."""')
+    grown.commit("An edit of the service")
+    grown.write(page, grown.read(page) + "h2 { font-size: 1.25rem; }\n")
+    grown.commit("The template learns")
+    said = grown.make("service-update", "name=billing").stdout
+    assert "static/style.css" in said
+    assert "h2 {" in grown.read(f"{home}/static/style.css")
+    assert "Our own page." in grown.read(f"{home}/home.py")
+    grown.commit("Update billing")
+    assert "there is nothing new" in grown.make("service-update", "name=billing").stdout
+    grown.git("checkout", "--quiet", ".")
+
+
+def test_what_both_changed_is_an_ordinary_conflict(grown):
+    name = "src/{name}/static/style.css"
+    ours, theirs = f"services/shop/{name.format(name='shop')}", f"templates/service/services/{{{{ name }}}}/{name}"
+    theirs = theirs.replace("{name}", "{{ name }}")
+    head = grown.git("rev-parse", "HEAD").strip()
+    grown.replace(ours, "45rem", "50rem")
+    grown.replace(theirs, "45rem", "60rem")
+    grown.commit("Both change the width")
+    assert ours in grown.make("service-update", "name=shop").stdout
+    merged = grown.read(ours)
+    assert "<<<<<<<" in merged
+    assert "50rem" in merged
+    assert "60rem" in merged
+    grown.git("reset", "--quiet", "--hard", head)
+
+
+def test_removed_services_leave_the_tree_as_it_was_before_them(grown):
+    head = grown.git("rev-parse", "HEAD").strip()
+    assert "no terminal: say yes=1" in complaint(grown.make("service-remove", "name=tick", check=False, input=""))
+    grown.write("services/tick/NOTE", "not committed")
+    assert "is not committed" in complaint(grown.make("service-remove", "name=tick", "yes=1", check=False))
+    (grown.directory / "services/tick/NOTE").unlink()
+    for name in KINDS:
+        said = grown.make("service-remove", f"name={name}", "yes=1").stdout
+        assert ("the database" in said) == (name in ("billing", "depot", "ledger"))
+        grown.commit(f"Remove {name}")
+    left = grown.git("diff", "--name-only", grown.before, "HEAD").splitlines()
+    assert [path for path in left if "templates/" not in path] == []  # where the update's test wrote
+    grown.git("reset", "--quiet", "--hard", head)
+
+
+def test_only_a_generated_service_is_removed_or_updated(grown):
+    grown.make(".venv/installed")
+    for verb in ("service-remove", "service-update"):
+        assert "web was not made by `make service`" in complaint(grown.make(verb, "name=web", "yes=1", check=False))
+
+
+@pytest.fixture(scope="module")
+def running(grown):
+    """Production: begun with web alone, and then with all the services that were added."""
+    grown.git("stash", "--quiet", "--include-untracked", check=False)
+    head = grown.git("rev-parse", "HEAD").strip()
+    grown.git("checkout", "--quiet", grown.before)
+    grown.make("init")
+    grown.make("up")
+    grown.began = {name: grown.container(name)["State"]["StartedAt"] for name in ("db", "proxy", "web-a", "web-b")}
+    grown.git("checkout", "--quiet", head)
+    grown.make("deploy")
+    return grown
+
+
+@pytest.mark.containers
+def test_services_added_to_a_running_production_are_served_and_nothing_that_served_is_recreated(running):
+    with running.client() as client:
+        for path in SERVED.values():
+            assert client.get(path).status_code == 200, path
+        assert "is up." in client.get("/").text
+        made = client.post("/billing/api/entries", json={"text": "kept"})
+        assert made.status_code == 201
+        assert "kept" in client.get("/billing/").text
+        for path in ("/billing/metrics", "/billing/health/ready", "/live/metrics"):
+            assert client.get(path).status_code == 404, path
+    began = {name: running.container(name)["State"]["StartedAt"] for name in ("db", "proxy")}
+    assert began == {name: running.began[name] for name in began}
+
+
+@pytest.mark.containers
+def test_a_service_on_a_host_of_its_own_is_served_there_alone(running):
+    port = running.environment["HTTPS_PORT"]
+    with running.client() as client:
+        answer = client.get(
+            "/", headers={"Host": f"depot.localhost:{port}"}, extensions={"sni_hostname": "depot.localhost"}
+        )
+        assert "depot is up." in answer.text
+    with running.client() as client:
+        assert client.get("/depot/").status_code == 404
+
+
+@pytest.mark.containers
+def test_static_files_have_the_services_prefix_and_are_kept_for_a_year(running):
+    with running.client() as client:
+        (style,) = re.findall(r'href="(/billing/static/style[^"]+)"', client.get("/billing/").text)
+        answer = client.get(style)
+    assert answer.status_code == 200
+    assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.containers
+def test_a_services_role_reaches_no_database_but_its_own(running):
+    mine = "has_database_privilege('billing', datname, 'CONNECT') AND datname !~ '^(postgres|template[01])$'"
+    assert running.sql(f"SELECT string_agg(datname, ',') FROM pg_database WHERE {mine}") == "billing"
+
+
+@pytest.mark.containers
+def test_every_verb_knows_a_service_by_its_name(running):
+    assert "billing_owner" in running.make("psql", "s=billing", input="SELECT current_user;\n").stdout
+    assert running.make("run", "s=billing", "cmd=python -c 'print(6 * 7)'").stdout == "42\n"
+    assert "tables with" in running.make("backup", "s=billing").stdout
+    running.make("rotate-secret", "s=billing_password")
+    running.make("rotate-secret", "s=billing_secret_key")
+    with running.client() as client:
+        assert "kept" in client.get("/billing/").text
+
+
+@pytest.mark.containers
+def test_a_worker_works_beats_and_stops_cleanly_and_a_script_runs_to_its_end(running):
+    assert running.container("tick")["State"]["Health"]["Status"] == "healthy"
+    entries = [json.loads(line) for line in running.compose("logs", "--no-log-prefix", "tick").stdout.splitlines()]
+    assert any(entry["message"] == "round 1" for entry in entries)
+    running.compose("stop", "tick")
+    wait_until("the end", lambda: not running.container("tick")["State"]["Running"])
+    assert running.container("tick")["State"]["ExitCode"] == 0
+    ran = running.compose("run", "--rm", "-T", "report")
+    assert json.loads(ran.stdout.splitlines()[-1])["message"] == "done"
+
+
+@pytest.mark.containers
+def test_the_next_image_adds_under_2_mb_where_its_dependencies_are_the_same(running):
+    tag = re.search(r"^TAG=(.+)$", running.read(".env"), re.MULTILINE)[1]
+    prefix = running.environment["IMAGE_PREFIX"]
+
+    def image(name):
+        return f"{prefix}{name}:{tag}"
+
+    def layers(name):
+        inspected = json.loads(running.run("docker", "image", "inspect", image(name)).stdout)
+        return inspected[0]["RootFS"]["Layers"]
+
+    # By chain: an equal layer upon another one is stored twice.
+    shared = list(takewhile(lambda pair: pair[0] == pair[1], zip(layers("billing"), layers("shop"), strict=True)))
+    save = subprocess.Popen(["docker", "save", image("shop")], stdout=subprocess.PIPE)
+    with save, tarfile.open(fileobj=save.stdout, mode="r|") as archive:
+        sizes = {f"sha256:{PurePosixPath(member.name).name}": member.size for member in archive}
+    own = [sizes[layer] for layer in layers("shop")[len(shared) :]]
+    assert sum(own) < 2 * MB

@@ -1,0 +1,61 @@
+"""docs/architecture.md and docs/tutorial.md speak of what is there, and the picture can be read by everybody."""
+
+import re
+import tomllib
+from xml.etree import ElementTree
+
+import pytest
+from harness import ROOT
+
+import picture
+
+PAGES = ("docs/architecture.md", "docs/tutorial.md")
+SVG = "{http://www.w3.org/2000/svg}"
+SOURCE = ROOT / "docs/architecture.toml"
+FOLDERS = "compose|docker|docs|libs|services|templates|tests|tools"
+MADE_LATER = ("services/billing",)  # by what the page says
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_it_names_exists(page):
+    text = (ROOT / page).read_text()
+    paths = re.findall(rf"`((?:{FOLDERS})/[\w./-]+|(?:{FOLDERS}|Makefile))`", text)
+    paths += [f"docs/{name}" for name in re.findall(r"\]\(([\w./-]+)\)", text)]
+    chassis = [f"libs/chassis/src/chassis/{name}" for name in re.findall(r"`(\w+\.py)`", text) if name != "models.py"]
+    assert paths
+    assert [path for path in paths + chassis if not path.startswith(MADE_LATER) and not (ROOT / path).exists()] == []
+
+
+def test_every_verb_that_it_names_is_one():
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {verb for page in PAGES for verb in re.findall(r"\bmake ([a-z-]+)[`\s]", (ROOT / page).read_text())}
+    assert named - verbs - {"and"} == set()
+
+
+def test_the_picture_is_text_with_a_title_and_a_description_and_follows_the_readers_scheme():
+    svg = ElementTree.fromstring((ROOT / "docs/images/architecture.svg").read_text())
+    assert svg.get("role") == "img"
+    described = {each.get("id"): each.text for each in (svg.find(f"{SVG}title"), svg.find(f"{SVG}desc"))}
+    assert set(svg.get("aria-labelledby").split()) == set(described)
+    assert all(described.values())
+    words = {each.text for each in svg.iter(f"{SVG}text")}
+    assert {"proxy", "web-a", "web-b", "db", "edge", "front", "back"} <= words
+    assert "prefers-color-scheme: dark" in svg.find(f"{SVG}style").text
+
+
+def test_what_the_picture_calls_a_container_volume_or_network_is_one_in_the_compose_files():
+    compose = "\n".join(path.read_text() for path in (ROOT / "compose").glob("*.yaml"))
+    known = set(re.findall(r"^  ([\w-]+):", compose, re.MULTILINE))
+    drawn = tomllib.loads(SOURCE.read_text())
+    running = [box for box in drawn["box"] if box.get("kind") not in ("people", "next")]
+    named = {name for box in running for name in box["name"].strip().split(", ")}
+    named |= {mount for box in running for mount in box.get("mounts", ()) if not mount.endswith("/")}
+    named |= {region["name"] for region in drawn["region"]} - {"make dev"}
+    assert named - known == set()
+
+
+def test_an_arrow_to_nowhere_is_an_error(tmp_path):
+    source = tmp_path / "picture.toml"
+    source.write_text(SOURCE.read_text().replace('to     = ["proxy"', 'to     = ["poxy"'))
+    with pytest.raises(KeyError, match="poxy"):
+        picture.draw(source)

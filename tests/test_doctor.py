@@ -1,0 +1,237 @@
+"""`make doctor`, each fault simulated: what it says, and whether that blocks."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from harness import free_port
+
+import doctor
+import engine
+import environment
+import init
+
+BAD, HINT, OK = doctor.BAD, doctor.HINT, doctor.OK
+NAMES = "PATH=\n#LOG_LEVEL=INFO\n#WEB_CPUS=1\nSITE_ADDRESS=localhost\n"
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A checkout with what the checks look at, and nothing wrong with it."""
+    (tmp_path / ".env.example").write_text(NAMES)
+    (tmp_path / ".env").write_text("SITE_ADDRESS=localhost\n")
+    (tmp_path / "compose").mkdir()
+    (tmp_path / "compose/prod.yaml").write_text("a: { file: ../secrets/secret_key }\n")
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    (tmp_path / "secrets/secret_key").write_text("something")
+    (tmp_path / "secrets/secret_key").chmod(0o644)
+    (tmp_path / "docker").mkdir()
+    for tool in (doctor, init):
+        monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "FILE", tmp_path / ".env")
+    for name in ("DEV_PORT", "HTTP_PORT", "HTTPS_PORT", "REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def docker(monkeypatch):
+    """An engine that is well; `docker[words]` is what a command answers instead."""
+    answers = {}
+
+    def run(*command):
+        text = " ".join(command)
+        code, out = next((answer for words, answer in answers.items() if words in text), (0, ""))
+        if code == "late":
+            raise subprocess.TimeoutExpired(command, 4)
+        return SimpleNamespace(returncode=code, stdout=out, stderr="")
+
+    monkeypatch.setattr(engine, "run", run)
+    monkeypatch.setattr(engine, "problem", lambda: None)
+    return answers
+
+
+def only(check):
+    """The one fault that it finds."""
+    (finding,) = [finding for finding in check() if finding[0] != OK]
+    return finding
+
+
+def faults(check):
+    return [finding for finding in check() if finding[0] != OK]
+
+
+def test_a_tree_that_is_well_has_no_fault(tree, docker):
+    for check in (doctor.environment_file, doctor.secrets, doctor.line_ends, doctor.owner, doctor.the_engine):
+        assert faults(check) == []
+
+
+def test_no_engine_is_a_hint_since_everything_runs_natively(tree, monkeypatch):
+    monkeypatch.setattr(engine, "problem", lambda: "Docker is not installed: see its site")
+    state, text = only(doctor.the_engine)
+    assert (state, "run natively" in text) == (HINT, True)
+    assert faults(doctor.base_images) == []
+
+
+@pytest.mark.parametrize(("version", "said"), [("2.20.3", "2.20.3 is too old"), ("", "docker-compose-plugin")])
+def test_an_old_or_missing_compose_is_named(docker, version, said):
+    docker["compose version"] = (0, version)
+    assert said in engine.compose_problem()
+
+
+def test_without_buildx_nothing_can_be_built(docker):
+    docker["buildx version"] = (1, "")
+    assert only(doctor.the_engine) == (
+        BAD, "Docker can't build with BuildKit: install the package docker-buildx-plugin"
+    )  # fmt: skip
+
+
+def test_an_engine_whose_clock_has_stood_still(docker):
+    docker["SystemTime"] = (0, "2020-01-01T00:00:00.123456789Z")
+    state, text = only(doctor.the_engines_clock)
+    assert (state, "s off: restart Docker" in text) == (HINT, True)
+
+
+@pytest.mark.parametrize("answer", [(1, ""), ("late", "")])
+def test_a_registry_out_of_reach_blocks_and_names_both_ways_out(tree, docker, answer):
+    docker["image inspect"] = (1, "")
+    docker["manifest inspect"] = answer
+    found = faults(doctor.base_images)
+    assert {state for state, _ in found} == {BAD}
+    assert all("`make bases`" in text and "REGISTRY=" in text for _, text in found)
+    assert len(found) == len(engine.BASES)
+
+
+@pytest.mark.parametrize(("check", "command"), [(doctor.disk, None), (doctor.the_engines_disk, "DockerRootDir")])
+def test_a_full_disk_blocks(tree, docker, monkeypatch, check, command):
+    docker[command or "nothing"] = (0, str(tree))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=1e9))
+    state, text = only(check)
+    assert (state, text.startswith("1.0 GB free")) == (BAD, True)
+
+
+def test_too_little_memory_is_a_hint(monkeypatch):
+    monkeypatch.setattr(doctor, "MEMORY", 1e9)
+    assert "of memory free: builds may be killed" in only(doctor.memory)[1]
+
+
+def test_a_taken_port_names_the_process_that_holds_it(tree, docker, tmp_path_factory):
+    port = free_port()
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    (tree / ".env").write_text(f"DEV_PORT={port}\nHTTP_PORT={free_port()}\nHTTPS_PORT={free_port()}\n")
+    with subprocess.Popen(command, cwd=tmp_path_factory.mktemp("elsewhere"), stderr=subprocess.DEVNULL) as process:
+        try:
+            while not doctor.taken(port):
+                assert process.poll() is None
+            state, text = only(doctor.ports)
+        finally:
+            process.kill()
+    assert state == HINT
+    assert text.startswith(f"port {port} (DEV_PORT) is taken by python")
+    assert f"(process {process.pid})" in text
+
+
+def test_a_taken_port_names_the_container_and_is_silent_on_our_own(tree, docker, monkeypatch):
+    monkeypatch.setattr(doctor, "taken", lambda port: port == 80)
+    docker["publish=80"] = (0, "other-proxy-1 com.docker.compose.project.working_dir=/elsewhere\n")
+    assert "is taken by the container other-proxy-1: stop that, or set HTTP_PORT in .env" in only(doctor.ports)[1]
+    docker["publish=80"] = (0, f"ours com.docker.compose.project.working_dir={tree}\n")
+    assert faults(doctor.ports) == []
+
+
+def test_a_port_that_is_none_blocks(tree, docker, monkeypatch):
+    monkeypatch.setattr(doctor, "taken", lambda port: False)
+    (tree / ".env").write_text("HTTP_PORT=eighty\n")
+    assert only(doctor.ports) == (BAD, "HTTP_PORT must be a port from 1 to 65535, not 'eighty'")
+
+
+@pytest.mark.parametrize(
+    ("line", "state", "said"),
+    [
+        ("LOG_LEVLE=DEBUG", HINT, "LOG_LEVLE, which .env.example does not know: did you mean LOG_LEVEL?"),
+        ("ENTIRELY_ELSE=1", HINT, "ENTIRELY_ELSE, which .env.example does not know: an older release's?"),
+        ("SECRET_KEY=abc", BAD, ".env sets SECRET_KEY, and compose names its file"),
+        ("SITE_ADDRESS=", BAD, "no SITE_ADDRESS"),
+        ("SITE_ADDRESS=www.example.com", HINT, "is an example"),
+    ],
+)
+def test_what_is_wrong_in_dotenv_is_named_with_the_way_out(tree, line, state, said):
+    (tree / ".env.example").write_text(f"{NAMES}#SECRET_KEY=\n")
+    (tree / ".env").write_text(f"SITE_ADDRESS=localhost\n{line}\n")
+    found = only(doctor.environment_file)
+    assert found[0] == state
+    assert said in found[1]
+
+
+def test_what_compose_and_deploy_write_into_dotenv_is_known(tree):
+    (tree / ".env").write_text("SITE_ADDRESS=localhost\nCOMPOSE_PROFILES=backup\nPREVIOUS_TAG=a\nWEB_CPUS=2\n")
+    assert faults(doctor.environment_file) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "secret_key").unlink(), "secrets/ lacks secret_key: `make init` writes it"),
+        (lambda folder: (folder / "secret_key").write_text("\n"), "secrets/secret_key is empty"),
+        (lambda folder: (folder / "secret_key").chmod(0o600), "chmod 644 secrets/secret_key"),
+        (lambda folder: folder.chmod(0o755), "chmod 700 secrets"),
+    ],
+)
+def test_secrets_that_are_missing_empty_or_open_block(tree, spoil, said):
+    spoil(tree / "secrets")
+    state, text = only(doctor.secrets)
+    assert state == BAD
+    assert said in text
+
+
+def test_windows_line_ends_in_a_script_block(tree):
+    (tree / "docker/start.sh").write_bytes(b"#!/bin/sh\r\n")
+    assert only(doctor.line_ends)[0] == BAD
+    assert "core.autocrlf" in only(doctor.line_ends)[1]
+
+
+def test_files_of_another_user_block_and_root_is_warned(tree, monkeypatch):
+    monkeypatch.setattr(doctor.os, "getuid", lambda: tree.stat().st_uid + 1)
+    state, text = only(doctor.owner)
+    assert (state, "sudo chown -R" in text) == (BAD, True)
+    monkeypatch.setattr(doctor.os, "getuid", lambda: 0)
+    monkeypatch.setattr(type(tree), "stat", lambda self, **_: SimpleNamespace(st_uid=1000))
+    assert next(doctor.owner())[1].startswith("you are root, and the tree is user 1000's")
+
+
+def test_a_stale_dev_uid_is_named(tree, monkeypatch):
+    (tree / ".env").write_text("DEV_UID=4242\n")
+    assert ".env sets DEV_UID=4242" in only(doctor.owner)[1]
+
+
+def test_a_mount_that_tells_nobody_of_a_save(tree, monkeypatch):
+    monkeypatch.setattr(doctor, "file_system", lambda: "9p")
+    assert "RELOAD=poll" in only(doctor.place)[1]
+
+
+def test_too_few_inotify_watches(tree, monkeypatch):
+    monkeypatch.setattr(doctor, "file_system", lambda: "ext4")
+    monkeypatch.setattr(doctor, "WATCHES", 10**12)
+    assert "sysctl fs.inotify.max_user_watches" in only(doctor.place)[1]
+
+
+def test_python_that_cannot_make_environments_blocks(tree, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None if name == "uv" else "/usr/bin/git")
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    assert only(doctor.tools) == (BAD, "python3 can't make environments: install the package python3-venv")
+
+
+def test_an_index_out_of_reach_is_named_where_packages_are_missing(tree, monkeypatch):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
+    assert "http://127.0.0.1:9/simple/ can't be reached" in only(doctor.packages)[1]
+    (tree / ".venv").mkdir()
+    (tree / ".venv/installed").touch()
+    assert faults(doctor.packages) == []
+
+
+def test_a_check_that_fails_itself_is_one_line():
+    def the_moon():
+        raise OSError("too far")
+
+    assert doctor.findings_of(the_moon) == [(HINT, "the moon: it could not be found out (too far)")]
