@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import httpx
-from harness import ROOT, Stack, free_port, unique, wait_until
 
 from conftest import engine_problem
+from harness import ROOT, Stack, free_port, unique, wait_until
 
 LONGEST = 900  # seconds
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from harness import ROOT, SERVICES, Service, Stack, built, chromium, copy_tree, ports, started, unique, with_probe
 
 # What a test with the marker needs, and how to get it.

@@ -5,9 +5,9 @@ import tomllib
 from xml.etree import ElementTree
 
 import pytest
-from harness import ROOT
 
 import picture
+from harness import ROOT
 
 PAGES = ("docs/architecture.md", "docs/tutorial.md")
 SVG = "{http://www.w3.org/2000/svg}"

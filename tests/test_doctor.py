@@ -5,12 +5,12 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from harness import free_port
 
 import doctor
 import engine
 import environment
 import init
+from harness import free_port
 
 BAD, HINT, OK = doctor.BAD, doctor.HINT, doctor.OK
 NAMES = "PATH=\n#LOG_LEVEL=INFO\n#WEB_CPUS=1\nSITE_ADDRESS=localhost\n"

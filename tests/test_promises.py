@@ -2,9 +2,8 @@
 
 import re
 
-from harness import ROOT
-
 from contract.promises import PROMISES
+from harness import ROOT
 
 TEXT = (ROOT / "docs/promises.md").read_text()
 

@@ -99,6 +99,8 @@ def taken(name: str) -> str | None:
         return f"{name} is a module of Python's standard library"
     if find_spec(name) or f'name = "{name}"' in (ROOT / "uv.lock").read_text():
         return f"{name} is the name of a library that is used here"
+    if (ROOT / "tests" / name).exists() or (ROOT / "tests" / f"{name}.py").exists():
+        return f"{name} is a module of the tests"
     if clash := sorted(claimed() & {name, f"{name}-a", f"{name}-b", f"{name}-migrate", f"{name}_password"}):
         return f"{clash[0]} is in compose/*.yaml already"
     left = [path for path in own_files(name) if path.exists()]

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import harness
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from harness import ROOT, Stack, copy_tree, free_port, ports, started, unique, wait_until
 from playwright.sync_api import Browser, Error, Page, Response, sync_playwright
+
+import harness
+from harness import ROOT, Stack, copy_tree, free_port, ports, started, unique, wait_until
 
 PICTURES = ROOT / ".cache/screenshots"
 STOP_TIMEOUT = 30  # seconds

@@ -1,8 +1,9 @@
 """Every page, as it is developed and as it is deployed: readable by anybody, with a clean console."""
 
 import pytest
-from harness import wait_until
 from playwright.sync_api import expect
+
+from harness import wait_until
 
 LOOKS = {
     "light and wide": {},

@@ -7,9 +7,9 @@ import time
 
 import httpx
 import pytest
-from harness import ROOT
 
 from browser.conftest import PICTURES
+from harness import ROOT
 
 MINUTES = float(os.environ.get("SCREENSHOTS", 0))
 LARGEST = 100_000  # bytes of a picture, which every clone carries

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import SERVICES, built
 
 from contract.programs import SCRIPT, WORKER, Script, Worker
 from contract.promises import PROMISES, Broken, NotJudged, Promise
 from contract.subject import Subject, Wanted
+from harness import SERVICES, built
 
 pytestmark = pytest.mark.containers
 

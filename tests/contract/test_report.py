@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import wait_until
 
 from contract import contents, promises, report
 from contract.promises import LEFTOVERS, PROMISES, Broken, NotJudged, Promise
+from harness import wait_until
 
 REPORT = Path(report.__file__)
 BASE = f"{os.environ.get('REGISTRY', '')}python:3.14-slim-trixie"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from faults.injection import Faulty, Load, faulty_production
 
 FIGURES = pytest.StashKey[list]()

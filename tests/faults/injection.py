@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+
 from harness import Stack, ports, started, unique, wait_until
 
 

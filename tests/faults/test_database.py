@@ -4,6 +4,7 @@ import subprocess
 
 import httpx
 import pytest
+
 from faults.injection import Load, as_root, fault_and_recovery, faulty_production, kill, status
 from harness import wait_until
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from faults.injection import status
 from harness import wait_until
 

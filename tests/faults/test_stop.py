@@ -6,6 +6,7 @@ from datetime import datetime
 
 import httpx
 import pytest
+
 from faults.injection import status
 from harness import wait_until
 

@@ -4,6 +4,7 @@ import json
 import threading
 
 import pytest
+
 from faults.injection import Load, kill, seconds_until, status
 from harness import wait_until
 

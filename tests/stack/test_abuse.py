@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+
 from harness import wait_until
 from stack.raw import Line, request
 

@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+
 from harness import SERVICES
 
 pytestmark = pytest.mark.containers

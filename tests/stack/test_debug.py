@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from dap import Editor
 from harness import Stack, copy_tree, free_port, unique, wait_until
 

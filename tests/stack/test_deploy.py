@@ -5,6 +5,7 @@ import signal
 import subprocess
 
 import pytest
+
 from faults.injection import faulty_production
 from harness import copy_tree, wait_until, with_probe
 from stack.loadtest import LoadTest

@@ -13,6 +13,7 @@ from time import monotonic
 
 import httpx
 import pytest
+
 from harness import Stack, copy_tree, developing, unique, wait_until, with_probe
 
 VIEWS = """

@@ -5,6 +5,7 @@ import re
 import tomllib
 
 import pytest
+
 from harness import ROOT, SERVICES
 
 pytestmark = pytest.mark.containers

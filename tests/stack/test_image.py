@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from harness import ROOT, copy_tree, unique
 
 pytestmark = pytest.mark.containers

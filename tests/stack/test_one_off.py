@@ -6,6 +6,7 @@ import subprocess
 import threading
 
 import pytest
+
 from harness import ROOT, Stack, copy_tree, free_port, unique
 
 FILES = ["base.yaml", "dev.yaml", *sorted(path.name for path in ROOT.glob("compose/*.dev.yaml"))]

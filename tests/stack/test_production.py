@@ -5,6 +5,7 @@ import stat
 
 import httpx
 import pytest
+
 from harness import SERVICES, Stack, copy_tree, unique
 
 pytestmark = pytest.mark.containers

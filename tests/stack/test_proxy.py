@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+
 from faults.injection import Load
 from harness import SERVICES, wait_until
 from stack.raw import Line

@@ -5,6 +5,7 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
+
 from faults.injection import Load
 from harness import wait_until
 

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from harness import Stack, copy_tree, free_port, unique
 
 

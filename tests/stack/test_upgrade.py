@@ -5,6 +5,7 @@ import signal
 import subprocess
 
 import pytest
+
 from faults.injection import Load
 from harness import ROOT, Stack, copy_tree, free_port, unique, wait_until, with_probe
 

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+
 from harness import ROOT, Stack, copy_tree, ports, started, unique
 
 BUNDLE = ROOT / "libs/chassis/tests/bundle"

@@ -5,6 +5,7 @@ import secrets
 import tomllib
 
 import pytest
+
 from harness import ports
 from template.forks import Fork, complaint
 

@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 import pytest
+
 from harness import ports, wait_until
 from template.forks import Fork, complaint
 
@@ -51,6 +52,7 @@ def grown(fork):
         (["name=web"], "there is a service web already"),
         (["name=db"], "db is reserved"),
         (["name=chassis"], "chassis is reserved"),
+        (["name=harness"], "harness is a module of the tests"),
         (["name=flask"], "flask is the name of a library that is used here"),
         (["name=json"], "json is a module of Python's standard library"),
         (["name=class"], "class is a word of Python's"),

@@ -4,6 +4,7 @@ import shutil
 import tomllib
 
 import pytest
+
 from template.forks import Fork, complaint
 
 ERRORS = "libs/chassis/src/chassis/errors.py"

@@ -11,6 +11,7 @@ from typing import IO
 
 import httpx
 import pytest
+
 from harness import ROOT, Stack, free_port, ports, wait_until
 from template.forks import Fork
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from harness import Stack, free_port, make_dev, ports, with_probe
 from template.forks import Fork
 
