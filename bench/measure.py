@@ -20,7 +20,7 @@ from rig import ROOT, Candidate, Rig, docker
 
 Values = dict[str, list[float]]  # by the figure's name, one value a round
 
-SOURCE = "services/{}/src/{}/app.py"
+SOURCE = "services/web/src/web/app.py"
 NEW_DEPENDENCY = "iniconfig"  # small, pure, and in the lock already
 
 
@@ -36,7 +36,7 @@ class Bench:
     def prepare(self) -> None:
         rig.build_references()
         rig.build(ROOT, self.full)
-        rig.build(ROOT, self.minimal, "minimal")
+        rig.build(ROOT, self.minimal, variant="minimal")
 
     def images(self) -> Values:
         base = rig.BASE
@@ -76,14 +76,16 @@ class Bench:
                 docker("image", "rm", "--force", tag)
 
     def after_source_edits(self, tree: Path, tag: str) -> Values:
-        source, times, changed = tree / SOURCE.format("web", "web"), [], []
+        source, times, stored, sent = tree / SOURCE, [], [], []
         for _ in range(self.rounds):
             before = rig.layers(rig.build(tree, tag))
             unchanged = timed(lambda: rig.build(tree, tag))
             source.write_text(source.read_text() + f"\n# edit {time.time_ns()}\n")
             times.append(timed(lambda: rig.build(tree, tag)) / unchanged)
-            changed.append(sum(size for digest, size in rig.layers(tag).items() if digest not in before))
-        return {"source_edit_time": times, "source_edit_mb": changed}
+            changed = rig.size(tag, rig.layers(tag) - before)
+            stored.append(changed[0])
+            sent.append(changed[1])
+        return {"source_edit_time": times, "source_edit_mb": sent, "source_edit_stored_mb": stored}
 
     def after_a_dependency(self, tree: Path, tag: str) -> Values:
         before = rig.layers(rig.build(tree, tag))
@@ -92,8 +94,7 @@ class Bench:
         uv = subprocess.run(["make", "--silent", "print-uv"], cwd=ROOT, capture_output=True, text=True, check=True)
         environment = {**os.environ, "UV_PYTHON": sys.executable}
         subprocess.run([ROOT / uv.stdout.strip(), "lock", "--quiet"], cwd=tree, env=environment, check=True)
-        after = rig.layers(rig.build(tree, tag))
-        return {"dependency_layers": [sum(digest not in before for digest in after)]}
+        return {"dependency_layers": [len(rig.layers(rig.build(tree, tag)) - before)]}
 
     def starts(self) -> Values:
         with Rig() as stage:
@@ -115,14 +116,25 @@ class Bench:
             names = {each.name: stage.start(each) for each in (self.ours, self.reference)}
             idle = {name: rig.memory(container) for name, container in names.items()}
             for route in ("hello", "query"):
-                self.compare(
-                    values, stage, route, names, {name: f"http://{names[name]}:8000/bench/{route}" for name in names}
-                )
+                urls = {name: f"http://{names[name]}:8000/bench/{route}" for name in names}
+                self.compare(values, stage, route, names, urls)
             loaded = {name: rig.memory(container) for name, container in names.items()}
         for state, used in (("idle", idle), ("loaded", loaded)):
             values[f"memory_{state}"] = [used["ours"] / used["reference"]]
             values[f"memory_{state}_mib"] = [used["ours"]]
         return values
+
+    def servers(self) -> Values:
+        """granian, over gunicorn: the same app in both."""
+        values: Values = {}
+        granian = rig.own("granian", rig.build(ROOT, "slipway/bench-web:granian", server="granian"))
+        with Rig() as stage:
+            names = {"ours": stage.start(granian), "reference": stage.start(self.ours)}
+            for route in ("hello", "query"):
+                urls = {name: f"http://{names[name]}:8000/bench/{route}" for name in names}
+                self.compare(values, stage, f"granian_{route}", names, urls)
+            memory = {name: rig.memory(names[name]) for name in names}
+        return {**values, "granian_memory": [memory["ours"] / memory["reference"]]}
 
     def proxied(self) -> Values:
         """The same through our proxy, whose two replicas are one container here; and a static file from it."""
@@ -167,7 +179,7 @@ class Bench:
                       "--env=SECRET_KEY=0123456789abcdef0123456789abcdef", "--env=TRUSTED_PROXIES=1",
                       "--env=DATABASE_URL=postgresql://nobody:nothing-here@127.0.0.1:1/none",
                       self.full, "python", "/bench/cost.py", str(self.rounds))  # fmt: skip
-        return {"chassis_cost": json.loads(said.splitlines()[-1])}
+        return json.loads(said.splitlines()[-1])
 
     def redeploys(self) -> Values:
         """Three redeploys of a production stack under load; the test that proves it says what it saw."""

@@ -1,5 +1,6 @@
 """Containers to measure, under a name of their own: a database, the candidates, and wrk beside them."""
 
+import gzip
 import http.client
 import json
 import platform
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.request
@@ -133,7 +135,9 @@ class Rig:
     def load(self, container: str, url: str, seconds: int, connections: int = 16) -> Load:
         before = cpu(container)
         how = ("--threads=1", f"--connections={connections}", f"--duration={seconds}s", "--timeout=10s", "--latency")
-        said = docker("run", "--rm", "--label", self.label, "--network", self.name, LOAD, "wrk", *how, url)
+        said = docker(
+            "run", "--rm", "--cpu-shares=20480", "--label", self.label, "--network", self.name, LOAD, "wrk", *how, url
+        )
         spent = cpu(container) - before
         if bad := re.search(r"Non-2xx.*|Socket errors: (?!connect 0, read 0, write 0, timeout 0).*", said):
             raise AssertionError(f"{url}: {bad[0]}")
@@ -166,9 +170,10 @@ def build_references() -> None:
         docker("build", "--quiet", "--tag", REFERENCE, str(context))
 
 
-def build(tree: Path, tag: str, variant: str = "full", service: str = "web") -> str:
-    docker("build", "--quiet", f"--build-arg=SERVICE={service}", f"--build-arg=VARIANT={variant}", "--tag", tag,
-           "--file", str(tree / "docker/service.Dockerfile"), str(tree))  # fmt: skip
+def build(tree: Path, tag: str, **arguments: str) -> str:
+    given = [f"--build-arg={name.upper()}={value}" for name, value in {"service": "web", **arguments}.items()]
+    file = str(tree / "docker/service.Dockerfile")
+    docker("build", "--quiet", *given, "--tag", tag, "--file", file, str(tree))
     return tag
 
 
@@ -198,12 +203,19 @@ def compressed(image: str) -> float:
     return len(archive.stdout) / 1e6
 
 
-def layers(image: str) -> dict[str, float]:
-    """MB of each layer that holds something, by its digest."""
-    sizes = docker("history", "--no-trunc", "--human=false", "--format", "{{.Size}}", image).split()
-    digests = inspect(image)["RootFS"]["Layers"]
-    held = [int(size) for size in reversed(sizes) if int(size)]
-    return dict(zip([each for each in digests if each != EMPTY], (size / 1e6 for size in held), strict=False))
+def layers(image: str) -> set[str]:
+    """The digests of those that hold something."""
+    return set(inspect(image)["RootFS"]["Layers"]) - {EMPTY}
+
+
+def size(image: str, digests: set[str]) -> tuple[float, float]:
+    """MB of those layers as they are stored, and as a registry would be sent them, about: gzip level 6."""
+    names = {f"blobs/{digest.replace(':', '/')}" for digest in digests}
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
+        with tarfile.open(fileobj=save.stdout, mode="r|") as archive:
+            held = [archive.extractfile(each).read() for each in archive if each.name in names]
+        save.stdout.read()  # the archive's padding
+    return sum(map(len, held)) / 1e6, sum(len(gzip.compress(each, 6)) for each in held) / 1e6
 
 
 EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # a tar of nothing

@@ -18,7 +18,7 @@ from measure import Bench
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = Path(__file__).with_name("targets.toml")
-MEASUREMENTS = ("images", "rebuilds", "starts", "throughput", "proxied", "cost", "reloads", "redeploys")
+MEASUREMENTS = ("images", "rebuilds", "starts", "throughput", "servers", "proxied", "cost", "reloads", "redeploys")
 
 
 def main() -> None:

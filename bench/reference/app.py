@@ -4,6 +4,7 @@ import os
 
 import sqlalchemy
 from flask import Flask
+from sqlalchemy.orm import Session
 
 app = Flask(__name__)
 url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg2://")
@@ -17,8 +18,8 @@ def hello() -> str:
 
 @app.get("/bench/query")
 def query() -> str:
-    with engine.connect() as connection:
-        return connection.execute(sqlalchemy.text("SELECT name FROM bench WHERE id = 1")).scalar()
+    with Session(engine) as session:
+        return session.execute(sqlalchemy.text("SELECT name FROM bench WHERE id = 1")).scalar()
 
 
 @app.get("/health/ready")

@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import os
+import select
 
 import pytest
 
@@ -89,7 +90,58 @@ def pipe(monkeypatch):
 
 
 def emit(handler, message, **extra):
-    handler.emit(logging.makeLogRecord({"name": "t", "levelname": "INFO", "msg": message, **extra}))
+    handler.emit(
+        logging.makeLogRecord({"name": "t", "levelname": "INFO", "levelno": logging.INFO, "msg": message, **extra})
+    )
+
+
+def read_lines(reader, number):
+    """What the reader gets at a time, until it has that many lines."""
+    got = []
+    while b"".join(got).count(b"\n") < number:
+        assert select.select([reader], [], [], 5)[0], "a line is missing"
+        got.append(os.read(reader, 65536))
+    return [json.loads(line)["message"] for line in b"".join(got).splitlines()]
+
+
+def test_lines_of_the_same_moment_are_written_together_and_none_stays_behind(pipe, monkeypatch):
+    handler, reader = pipe
+    written = []
+    monkeypatch.setattr(handler, "write", lambda lines, write=handler.write: (written.append(len(lines)), write(lines)))
+    handler.GATHER = 0.2  # seconds: far over what it takes to make the lines
+    handler.gather()
+    for number in range(9):
+        emit(handler, str(number))
+    assert read_lines(reader, 9) == [str(number) for number in range(9)]
+    assert written == [1, 8]
+
+
+def test_a_warning_is_written_at_once_with_all_before_it(pipe):
+    handler, reader = pipe
+    handler.GATHER = 600  # seconds
+    handler.gather()
+    emit(handler, "at once, since nothing was written before")
+    emit(handler, "waits")
+    emit(handler, "warns", levelname="WARNING", levelno=logging.WARNING)
+    assert read_lines(reader, 3)[1:] == ["waits", "warns"]
+
+
+def test_what_waits_is_written_at_the_end(pipe):
+    handler, reader = pipe
+    handler.GATHER = 600  # seconds
+    handler.gather()
+    emit(handler, "at once")
+    emit(handler, "waits")
+    logging.shutdown([lambda: handler])
+    assert read_lines(reader, 2) == ["at once", "waits"]
+
+
+def test_lines_that_are_written_together_are_whole_whatever_their_length(pipe):
+    handler, reader = pipe
+    handler.gather()
+    for number in range(30):
+        emit(handler, f"{number} {'x' * 900}")
+    assert [line.split()[0] for line in read_lines(reader, 30)] == [str(number) for number in range(30)]
 
 
 def test_a_full_pipe_blocks_nobody_and_the_loss_is_told_when_it_drains(pipe):

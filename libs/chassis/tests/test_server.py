@@ -1,6 +1,12 @@
-import pytest
+import os
+import socket
+from types import SimpleNamespace
 
-from chassis.server import cpus, workers
+import pytest
+from gunicorn.config import Config
+from gunicorn.http.wsgi import FileWrapper
+
+from chassis.server import Response, cpus, workers
 
 
 @pytest.mark.parametrize(
@@ -19,8 +25,6 @@ def test_the_cgroups_cpus_count_not_the_machines(tmp_path, files, expected):
 
 @pytest.mark.parametrize("files", [{}, {"cpu.max": "max 100000"}, {"cpu.max": "nonsense"}])
 def test_without_a_limit_it_is_the_machines(tmp_path, files):
-    import os
-
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert cpus(tmp_path) == len(os.sched_getaffinity(0))
@@ -30,3 +34,61 @@ def test_without_a_limit_it_is_the_machines(tmp_path, files):
 def test_two_workers_at_the_least_and_four_at_the_most(monkeypatch, limit, expected):
     monkeypatch.setattr("chassis.server.cpus", lambda: limit)
     assert workers() == expected
+
+
+@pytest.fixture
+def sent():
+    """Answers by Response and returns what each system call sent: such a socket keeps them apart."""
+    ours, clients = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def answer(chunks, length=None, method="GET", status="200 OK"):
+        request = SimpleNamespace(method=method, version=(1, 1), should_close=lambda: False)
+        response = Response(request, ours, Config())
+        response.start_response(status, [("Content-Length", str(length))] if length is not None else [])
+        if isinstance(chunks, FileWrapper):
+            response.write_file(chunks)
+        else:
+            for chunk in chunks:
+                response.write(chunk)
+        response.close()
+        ours.shutdown(socket.SHUT_WR)
+        return list(iter(lambda: clients.recv(65536), b""))
+
+    yield answer
+    ours.close()
+    clients.close()
+
+
+def test_an_answer_of_one_piece_is_sent_in_one(sent):
+    (whole,) = sent([b"hello"], length=5)
+    head, body = whole.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified")]
+)
+@pytest.mark.parametrize("chunks", [[], [b""], [b"dropped"]])
+def test_an_answer_without_a_body_is_its_headers(sent, method, status, chunks):
+    (whole,) = sent(chunks, length=7, method=method, status=status)
+    assert whole.endswith(b"\r\n\r\n")
+
+
+def test_a_stream_is_sent_as_it_comes(sent):
+    first, second, end = sent([b"one", b"three"])
+    assert first.endswith(b"\r\n\r\n3\r\none\r\n")
+    assert second == b"5\r\nthree\r\n"
+    assert end == b"0\r\n\r\n"
+
+
+def test_a_stream_that_has_nothing_yet_sends_its_headers(sent):
+    head, first, _ = sent([b"", b"one"])
+    assert head.endswith(b"\r\n\r\n")
+    assert first == b"3\r\none\r\n"
+
+
+def test_a_file_follows_its_headers(sent, tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    with (tmp_path / "file").open("rb") as file:
+        assert b"".join(sent(FileWrapper(file), length=1000)).endswith(b"\r\n\r\n" + b"x" * 1000)

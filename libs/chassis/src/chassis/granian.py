@@ -88,6 +88,7 @@ class Requests:
     def in_worker(self) -> Callable:
         """The app, in a worker's process: its watchdog runs there."""
         gc.freeze()
+        logs.gather()
         self.watchdog.start(SimpleNamespace(alive=True))
         return self
 

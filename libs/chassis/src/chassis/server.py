@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Any
 
 from gunicorn import glogging
+from gunicorn.http import wsgi
 from gunicorn.workers.gthread import ThreadWorker
 
 from chassis import drain, logs, recent  # noqa: F401 - recent has its memory before the fork
@@ -93,6 +94,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "proc_name": os.environ.get("SERVICE", "web"),
         "when_ready": lambda server: ready(server, settings),
         "post_worker_init": lambda worker: start_worker(worker, watchdog),
+        "worker_exit": lambda server, worker: logging.shutdown(),
         "pre_request": watchdog.enter,
         "post_request": watchdog.leave,
         "child_exit": forget_metrics,
@@ -129,6 +131,7 @@ def ready(server: Any, settings: Settings) -> None:
 
 def start_worker(worker: Any, watchdog: "Watchdog") -> None:
     gc.freeze()
+    logs.gather()
     watchdog.start(worker)
 
 
@@ -166,15 +169,25 @@ def drain_on_signal(server: Any, delay: float) -> None:
 class Worker(ThreadWorker):
     """gthread, with a short way from one request of a connection to the next, and to the end.
 
+    Each system call gives up the interpreter, for which the other threads wait: there are four a request
+    here, and eight in gunicorn's way.
+
     gunicorn hands a connection back to the main thread after each answer, and gets it again with the
     next request: four changes of threads, a third of the time of a small request. Here a thread stays
     with its connection while no other waits for a thread, and looks for a MOMENT whether more comes.
+
+    Where all threads are at work, one that stays finds the interpreter free more often than one that
+    waits for it: more requests in all, and a longer 99th percentile than with a queue.
 
     At a stop gunicorn keeps idle connections for two more seconds, since a client may be sending a
     request. By the end of a drain the proxy has long been told to send them elsewhere.
     """
 
     MOMENT = 2  # milliseconds, by which a request that comes meanwhile may have to wait for a thread
+
+    def init_process(self) -> None:
+        wsgi.Response = Response  # gunicorn has no option for it
+        super().init_process()
 
     def handle(self, conn: Any) -> Any:
         kept = super().handle(conn)
@@ -187,11 +200,55 @@ class Worker(ThreadWorker):
         poll.register(conn.sock, select.POLLIN)
         return bool(poll.poll(self.MOMENT))
 
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
+        """Reads the rest of the body, for which gunicorn changes the socket's mode four times; most have none."""
+        if keepalive and getattr(conn.parser.mesg.body.reader, "length", None) == 0:
+            conn.parser.mesg = None  # nothing is left of it
+            return True
+        return super()._keepalive_after(conn, keepalive)
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         linger = LINGER if drain.seconds() < LINGER else 0.0
         for connection in self.keepalived_conns:
             connection.timeout = min(connection.timeout, monotonic() + linger)
         super().handle_exit(sig, frame)
+
+
+class Response(wsgi.Response):
+    """Sends the headers with the first of the body: one system call and one packet instead of two."""
+
+    held = b""  # headers that are not sent yet
+
+    def send_headers(self) -> None:
+        if not self.headers_sent:
+            lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
+            self.held = "".join(lines).encode("latin-1")
+            self.headers_sent = True
+
+    def write(self, arg: bytes) -> None:
+        super().write(arg)
+        self.flush()  # where there was no body to send
+
+    def _emit_body(self, data: bytes) -> None:
+        if self.chunked:
+            data = b"%X\r\n%b\r\n" % (len(data), data)
+        held, self.held = self.held, b""
+        self.sock.sendall(held + data)
+
+    def flush(self) -> None:
+        if self.held:
+            held, self.held = self.held, b""
+            self.sock.sendall(held)
+
+    def sendfile(self, respiter: Any) -> bool:
+        self.send_headers()
+        self.flush()
+        return super().sendfile(respiter)
+
+    def close(self) -> None:
+        self.send_headers()
+        self.flush()
+        super().close()
 
 
 class Watchdog:
@@ -226,6 +283,7 @@ class Watchdog:
         until = monotonic() + HUNG_GRACE
         while set(self.running) - set(hung) and monotonic() < until:
             tick.wait(0.05)
+        logging.shutdown()
         os._exit(1)  # an ordinary exit would join the thread that hangs
 
     def older_than(self, limit: float) -> dict[int, Any]:
