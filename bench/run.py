@@ -27,7 +27,7 @@ def main() -> None:
     wanted = [name for name in (os.environ.get("ONLY") or ",".join(every)).split(",") if name]
     if unknown := set(wanted) - set(MEASUREMENTS):
         sys.exit(f"make bench: there is no {', '.join(sorted(unknown))}; ONLY takes {', '.join(MEASUREMENTS)}.")
-    bench = Bench(rounds=number("ROUNDS", 1 if smoke else 5), seconds=number("SECONDS", 1 if smoke else 5),
+    bench = Bench(rounds=number("ROUNDS", 1 if smoke else 9), seconds=number("SECONDS", 1 if smoke else 3),
                   against=os.environ.get("AGAINST") or None)  # fmt: skip
     say("images are built")
     bench.prepare()

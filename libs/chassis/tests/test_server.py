@@ -1,3 +1,4 @@
+import math
 import os
 import socket
 from types import SimpleNamespace
@@ -6,7 +7,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.wsgi import FileWrapper
 
-from chassis.server import Response, cpus, workers
+from chassis.server import Response, cpus, memory, workers
 
 
 @pytest.mark.parametrize(
@@ -30,9 +31,29 @@ def test_without_a_limit_it_is_the_machines(tmp_path, files):
     assert cpus(tmp_path) == len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(0.5, 2), (2, 2), (3, 3), (64, 4)])
-def test_two_workers_at_the_least_and_four_at_the_most(monkeypatch, limit, expected):
-    monkeypatch.setattr("chassis.server.cpus", lambda: limit)
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": "268435456"}, 2**28),
+        ({"memory/memory.limit_in_bytes": "268435456"}, 2**28),
+        ({"memory.max": "max"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_the_cgroups_memory_counts(tmp_path, files, expected):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert memory(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("processors", "megabytes", "expected"),
+    [(0.5, 512, 2), (2, 512, 2), (3, 512, 3), (64, 512, 4), (64, math.inf, 4), (4, 300, 3), (4, 128, 2)],
+)
+def test_two_workers_at_the_least_and_four_at_the_most(monkeypatch, processors, megabytes, expected):
+    monkeypatch.setattr("chassis.server.cpus", lambda: processors)
+    monkeypatch.setattr("chassis.server.memory", lambda: megabytes * 2**20)
     assert workers() == expected
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -30,6 +31,7 @@ from chassis.entrypoint import CONFIG, fail, settings_class
 from chassis.settings import Settings, SettingsError
 
 MOST_WORKERS = 4
+WORKER_MEMORY = 96 * 2**20  # bytes: a worker starts with 15 MB of its own, and its requests want room
 QUIET = ("/health/", "/metrics", "/status")  # asked every few seconds: logged only where they fail
 LINGER = 1.0  # seconds that a kept-alive connection gets for a request that is under way to it
 HUNG_GRACE = 5.0  # seconds that a hung request's neighbours get to finish
@@ -103,8 +105,16 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
 
 
 def workers() -> int:
-    """One worker a CPU that the container may use: two at the least, so that one can die."""
-    return min(MOST_WORKERS, max(2, math.ceil(cpus())))
+    """One worker a CPU and WORKER_MEMORY that the container may use: two at the least, so that one can die."""
+    return int(min(MOST_WORKERS, max(2, min(math.ceil(cpus()), memory() / WORKER_MEMORY))))
+
+
+def memory(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """The bytes that the cgroup grants (cgroup v2 memory.max, v1 memory.limit_in_bytes); infinite without a limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            return float(int((root / name).read_text()))
+    return math.inf
 
 
 def cpus(root: Path = Path("/sys/fs/cgroup")) -> float:

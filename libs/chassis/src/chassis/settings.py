@@ -119,7 +119,7 @@ class Settings:
     vite_url: str = setting("", "Vite's dev server, such as http://localhost:5173, while developing a UI bundle.")
     web_concurrency: int = setting(
         0,
-        "Worker processes; 0 takes one a CPU of the container, four at the most.",
+        "Worker processes; 0 takes one a CPU and 96 MB of the container, four at the most.",
         minimum=0,
         maximum=64,
     )
