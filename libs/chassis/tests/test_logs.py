@@ -136,6 +136,20 @@ def test_what_waits_is_written_at_the_end(pipe):
     assert read_lines(reader, 2) == ["at once", "waits"]
 
 
+def test_a_signals_handler_may_log_while_a_line_is_written(pipe, monkeypatch):
+    handler, reader = pipe
+    write = handler.write
+
+    def interrupted(lines):
+        monkeypatch.setattr(handler, "write", write)
+        emit(handler, "from the handler")
+        write(lines)
+
+    monkeypatch.setattr(handler, "write", interrupted)
+    emit(handler, "interrupted")
+    assert sorted(read_lines(reader, 2)) == ["from the handler", "interrupted"]
+
+
 def test_lines_that_are_written_together_are_whole_whatever_their_length(pipe):
     handler, reader = pipe
     handler.gather()

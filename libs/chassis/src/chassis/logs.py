@@ -131,15 +131,16 @@ class PipeHandler(logging.Handler):
     def flush(self) -> None:
         with self.lock:
             self.written = monotonic()
-            while self.lines:
-                self.write(self.some())
+            while lines := self.some():
+                self.write(lines)
 
     def some(self) -> list[bytes]:
         """The next lines, as many as are written whole."""
-        lines = [self.lines.popleft()]
-        size = len(lines[0])
-        while self.lines and (size := size + len(self.lines[0])) <= PIPE_BUF:
-            lines.append(self.lines.popleft())
+        lines, size = [], 0
+        with suppress(IndexError):  # none is left, or a signal's handler came between and wrote them
+            while (size := size + len(line := self.lines.popleft())) <= PIPE_BUF or not lines:
+                lines.append(line)
+            self.lines.appendleft(line)
         return lines
 
     def write(self, lines: list[bytes]) -> None:
