@@ -79,10 +79,14 @@ class Faulty(Stack):
 
     def workers(self, service: str) -> set[int]:
         """Host ids of the workers: the processes whose parent is gunicorn's master."""
+        return set(self.parents(service))
+
+    def parents(self, service: str) -> dict[int, int]:
+        """The workers' host ids, and each one's master's."""
         table = self.run("docker", "top", self.container(service)["Id"], "-eo", "pid,ppid,args").stdout
         rows = [line.split(None, 2) for line in table.splitlines()[1:]]
         gunicorns = {int(pid): int(parent) for pid, parent, args in rows if "gunicorn" in args and "tini" not in args}
-        return {pid for pid, parent in gunicorns.items() if parent in gunicorns}
+        return {pid: parent for pid, parent in gunicorns.items() if parent in gunicorns}
 
     def log(self, service: str) -> str:
         return self.compose("logs", "--no-log-prefix", service).stdout

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +21,9 @@ def replica(faulty):
     assert faulty.container("web-a")["RestartCount"] == 0
 
 
-def served_during(load):
-    return load.count(200) / max(1, len(load.answers))
+def oom_score(pid):
+    """The kernel ends the process with the highest (proc_pid_oom_score(5))."""
+    return int(Path(f"/proc/{pid}/oom_score").read_text())
 
 
 def test_a_killed_worker_is_replaced_while_its_siblings_serve(faulty, replica, figures):
@@ -61,6 +63,13 @@ def test_a_worker_that_eats_the_memory_is_ended_by_the_kernel_and_the_container_
         took = seconds_until("two workers", lambda: len(faulty.workers("web-a")) == 2, 20)
     assert load.errors <= 8
     figures("out of memory by the container's limit", load, recover=took)
+
+
+def test_where_memory_runs_out_the_kernel_ends_a_worker_before_the_master(faulty, replica):
+    workers = faulty.parents("web-a")
+    assert len(workers) == 2
+    for worker, master in workers.items():
+        assert oom_score(worker) > oom_score(master)
 
 
 def test_a_request_that_kills_its_worker_is_not_sent_to_the_other_replica(faulty, replica):

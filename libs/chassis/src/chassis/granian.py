@@ -87,9 +87,7 @@ class Requests:
 
     def in_worker(self) -> Callable:
         """The app, in a worker's process: its watchdog runs there."""
-        gc.freeze()
-        logs.gather()
-        self.watchdog.start(SimpleNamespace(alive=True))
+        server.start_worker(SimpleNamespace(alive=True), self.watchdog)
         return self
 
     def __call__(self, environ: dict, start_response: Callable) -> "list[bytes] | Answer":
