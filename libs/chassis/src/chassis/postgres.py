@@ -42,6 +42,10 @@ def connect_args(settings: Settings) -> dict[str, Any]:
     }
 
 
+def before_a_wait() -> None:
+    """Called where a thread is about to wait for Postgres; a worker puts its pool's `hand_over` here."""
+
+
 def bound_every_wait(settings: Settings) -> None:
     """Makes psycopg2 give up where libpq would wait for ever. COPY does not work under it."""
     limit = settings.database_statement_timeout + WAIT_MARGIN
@@ -54,6 +58,9 @@ def bound_every_wait(settings: Settings) -> None:
         while (state := connection.poll()) != POLL_OK:
             poller = select.poll()  # not select(): a busy process has descriptors over 1023
             poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+            if poller.poll(0):
+                continue
+            before_a_wait()
             if not poller.poll(max(0.0, until - monotonic()) * 1000):
                 raise psycopg2.OperationalError("Postgres did not answer in time")
 

@@ -1,0 +1,201 @@
+"""A worker's threads: a leader serves all connections in turn, until a request takes long.
+
+Where many threads of one interpreter are at work, each system call hands it on by lot: a small request pays for
+several changes of threads, and the unlucky one waits for long. In the pattern Leader/Followers (Schmidt et al., POSA 2,
+2000) one thread waits for all connections and the others for its place. Here the leader also serves what it found,
+in the order in which it came. Only when a request takes over PATIENCE, or says that it will wait, a deputy takes
+the lead, and the request is finished beside it. So quick requests share one thread, and eight slow ones have eight.
+"""
+
+import logging
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from gunicorn.workers import gthread
+
+PATIENCE = 0.005  # seconds that a request may take before the others no longer wait for it
+REST = 1.0  # seconds that a connection stays here for its next request
+QUIET = 10  # times that the deputy looks and finds no new request, before it sleeps
+
+
+class LeaderPool:
+    """Threads that call `handle(connection)` for each request, and `done(connection, future)` with what came of it.
+
+    A connection is gunicorn's TConn. One that `handle` kept (True) stays here for its next request; it is done after
+    `rest` seconds without one. So is a new one that sends nothing, with gunicorn's mark for that.
+    """
+
+    def __init__(
+        self, threads: int, handle: Callable, done: Callable, patience: float = PATIENCE, rest: float = REST
+    ) -> None:
+        self.handle, self.done, self.patience, self.rest = handle, done, patience, rest
+        self.ready: deque[Any] = deque()  # connections in the order in which they brought a request
+        self.resting: dict[int, tuple[Any, float]] = {}  # the others by descriptor, and until when; the oldest first
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.poller = select.epoll()
+        self.poller.register(self.bell, select.EPOLLIN)
+        self.asleep = self.closed = False
+        self.lock = threading.Lock()  # of the next three; without it, the leader may read them
+        self.leader: int | None = None  # a thread's id
+        self.serving: Any = None  # the leader's connection
+        self.began = 0.0  # when that one's request did
+        self.deputy = threading.Lock()
+        self.wanted = threading.Event()  # nobody leads
+        self.busy = threading.Event()  # a request has begun since the deputy fell asleep
+        for number in range(threads):
+            threading.Thread(target=self.work, name=f"request-{number}", daemon=True).start()
+
+    def put(self, connection: Any) -> None:
+        """From another thread: a connection that brings a request, or may."""
+        connection.polled = False
+        self.ready.append(connection)
+        if self.asleep:
+            self.ring()
+
+    def let_go(self) -> None:
+        """Kept connections are done, now and from now on; new ones get gunicorn's time to send their request."""
+        self.rest = 0.0
+        self.ring()
+
+    def shutdown(self, wait: bool = False) -> None:
+        self.closed = True
+        self.ring()
+
+    def ring(self) -> None:
+        os.eventfd_write(self.bell, 1)
+
+    def hand_over(self) -> None:
+        """For a request that is about to wait: the others need not wait with it."""
+        if self.serving and self.leader == threading.get_ident():
+            self.step_down()
+
+    def work(self) -> None:
+        while not self.closed:
+            with self.deputy:
+                self.stand_by()
+            try:
+                self.lead()
+            except Exception:  # such as no memory left: what it was about is lost, the rest goes on
+                logging.getLogger("pool").critical("a thread lost its connection", exc_info=True)
+            self.step_down()
+
+    def stand_by(self) -> None:
+        """Returns as the leader."""
+        quiet, last = 0, 0.0
+        while not self.takes_the_lead():
+            quiet, last = (quiet + 1 if last == self.began else 0), self.began
+            if quiet > QUIET:
+                self.busy.clear()
+                if self.leader and not self.serving:
+                    self.busy.wait()
+            self.wanted.wait(self.patience)
+
+    def takes_the_lead(self) -> bool:
+        """Where there is no leader, or where it has a request that takes too long."""
+        with self.lock:
+            if self.leader and not (self.serving and monotonic() - self.began >= self.patience):
+                return False
+            self.leave_alone(self.serving)
+            self.leader, self.serving = threading.get_ident(), None
+            self.wanted.clear()
+            return True
+
+    def step_down(self) -> None:
+        with self.lock:
+            if self.leader == threading.get_ident():
+                self.leave_alone(self.serving)
+                self.leader = self.serving = None
+                self.wanted.set()
+                self.busy.set()
+
+    def lead(self) -> None:
+        """Until another does, or the end."""
+        while self.leader == threading.get_ident() and (connection := self.next_connection()):
+            self.serve(connection)
+
+    def next_connection(self) -> Any:
+        """The connection whose turn it is; None at the end."""
+        while not self.closed:
+            self.asleep = True  # before the look at `ready`: put() looks in the other order
+            events = self.poller.poll(0 if self.ready else self.until_one_has_rested())
+            self.asleep = False
+            for descriptor, _ in events:
+                if descriptor == self.bell:
+                    os.eventfd_read(self.bell)
+                elif descriptor in self.resting:
+                    connection, _ = self.resting.pop(descriptor)
+                    connection.data_ready = True
+                    self.ready.append(connection)
+            self.end_rests()
+            while self.ready:
+                connection = self.ready.popleft()
+                if connection.data_ready or not self.rest:
+                    return connection
+                self.let_rest(connection)  # no thread is taken by one that has not sent anything
+        return None
+
+    def serve(self, connection: Any) -> None:
+        self.began, self.serving = monotonic(), connection
+        if not self.busy.is_set():
+            self.busy.set()
+        outcome: Future = Future()
+        try:
+            outcome.set_result(self.handle(connection))
+        except BaseException as error:  # gunicorn's main thread raises it, as it does with a pool of its own
+            outcome.set_exception(error)
+        with self.lock:
+            if leads := self.leader == threading.get_ident():
+                self.serving = None
+        connection.data_ready = False
+        if outcome.exception() or outcome.result() is not True or not self.rest:
+            self.leave_alone(connection)
+            self.done(connection, outcome)
+        elif leads:
+            self.let_rest(connection)
+        else:
+            self.put(connection)
+
+    def let_rest(self, connection: Any) -> None:
+        if connection.initialized and connection.parser.unreader.buf.getvalue():
+            connection.data_ready = True  # what was read with the last request never shows on the socket
+            self.ready.append(connection)
+            return
+        descriptor = connection.sock.fileno()
+        if not connection.polled:
+            self.poller.register(descriptor, select.EPOLLIN)
+            connection.polled = True
+        self.resting[descriptor] = connection, monotonic() + self.rest
+
+    def leave_alone(self, connection: Any) -> None:
+        """Its socket wakes no leader from here on."""
+        if connection and connection.polled:
+            connection.polled = False
+            with suppress(OSError, ValueError):  # closed meanwhile
+                self.poller.unregister(connection.sock)
+
+    def until_one_has_rested(self) -> float | None:
+        for _, until in self.resting.values():
+            return max(0.0, until - monotonic())
+        return None
+
+    def end_rests(self) -> None:
+        now = monotonic()
+        while self.resting:
+            descriptor, (connection, until) = next(iter(self.resting.items()))
+            if self.rest and until > now:
+                break
+            del self.resting[descriptor]
+            self.leave_alone(connection)
+            if self.rest or connection.initialized:
+                outcome: Future = Future()
+                outcome.set_result(connection.initialized or gthread._DEFER)
+                self.done(connection, outcome)
+            else:
+                self.ready.append(connection)
