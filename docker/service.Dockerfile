@@ -120,6 +120,19 @@ ARG SERVICE
 COPY services/$SERVICE /services/app/services/$SERVICE
 RUN ["python", "-m", "compileall", "-q", "-s", "/services", "/services/app/services"]
 
+# Beside that: what can't be imported fails the build, not the start. First what every service stands on.
+FROM base AS check
+ARG SERVICE
+WORKDIR /passed
+RUN --mount=from=build,source=/opt/venv,target=/opt/venv \
+    --mount=from=libs,source=/libs/app/libs,target=/app/libs \
+    ["python", "-c", "import chassis.server, chassis.release, chassis.program"]
+WORKDIR /app/services/$SERVICE/src
+COPY services/$SERVICE/src .
+RUN --mount=from=build,source=/opt/venv,target=/opt/venv \
+    --mount=from=libs,source=/libs/app/libs,target=/app/libs \
+    ["python", "-c", "import glob, importlib; [importlib.import_module(path[:-3].replace('/', '.')) for path in glob.glob('*/*.py')]"]
+
 # Production: no compiler, no uv, no tests, nothing that the app may write to.
 FROM base AS runtime
 ARG SERVICE
@@ -129,8 +142,8 @@ COPY --link --from=libs /libs /
 COPY --link --from=place /place /
 WORKDIR /app/services/$SERVICE
 COPY --link --from=source /services /
-# A module that is missing fails the build, not the start; and this leaves nothing. In the form that needs no shell.
-RUN ["python", "-c", "import importlib, os, pathlib; import chassis.server, chassis.release, chassis.program; [importlib.import_module(os.environ['SERVICE'] + '.' + path.stem) for path in pathlib.Path('src', os.environ['SERVICE']).glob('*.py')]"]
+# Nothing: it waits for the check.
+COPY --link --from=check /passed /
 USER 10001:10001
 # Last, since they change with every commit; they add no layer.
 ARG PYTHON

@@ -22,6 +22,14 @@ def build(directory: Path, tag: str) -> str:
     return tag
 
 
+def failure(directory: Path, *arguments: str) -> str:
+    """What a build says that fails."""
+    command = [part for part in BUILD if part != "--quiet"]
+    run = subprocess.run([*command, *arguments, "."], cwd=directory, capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    return run.stdout + run.stderr
+
+
 def layers(image: str) -> list[str]:
     return inspect(image)["RootFS"]["Layers"]
 
@@ -86,7 +94,20 @@ def test_a_source_edit_changes_the_source_layer_and_no_other(tmp_path):
     finally:
         subprocess.run(["docker", "image", "rm", "--force", tag], check=True, capture_output=True)
     changed = [index for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
-    assert changed == [len(before) - 2]  # the last one is empty: the check that everything can be imported
+    assert changed == [len(before) - 2]  # the last one is empty: it waits for the check
+
+
+@pytest.mark.parametrize("variant", ["full", "minimal"])
+def test_what_cannot_be_imported_fails_the_build(tmp_path, variant):
+    tree = copy_tree(tmp_path)
+    (tree / "services/web/src/web/late.py").write_text("import nowhere\n")
+    assert "ModuleNotFoundError: No module named 'nowhere'" in failure(tree, "--build-arg", f"VARIANT={variant}")
+
+
+def test_what_does_not_compile_fails_the_build(tmp_path):
+    tree = copy_tree(tmp_path)
+    (tree / "services/web/gunicorn.conf.py").write_text("from chassis import\n")
+    assert "SyntaxError" in failure(tree)
 
 
 def test_a_new_dependency_changes_the_dependencies_layer_and_no_other(tmp_path):
