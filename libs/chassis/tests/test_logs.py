@@ -192,3 +192,62 @@ def test_a_long_traceback_keeps_its_end(pipe):
     except ZeroDivisionError as error:
         emit(handler, "failed", exc_info=(type(error), error, error.__traceback__))
     assert json.loads(os.read(reader, 1 << 20))["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+@pytest.fixture
+def served(pipe, monkeypatch):
+    """A logger as gunicorn's for requests, and the reading end of the only handler's pipe."""
+    handler, reader = pipe
+    monkeypatch.setattr(logging.root, "handlers", [handler])
+    monkeypatch.setattr(logging.root, "level", logging.INFO)
+    log = logging.getLogger("test.served")
+    log.setLevel(logging.INFO)
+    yield log, reader
+    log.handlers.clear()
+    log.filters.clear()
+    log.disabled = False
+
+
+FIELDS = {"path": "/ä%s", "status": 200, "seconds": 0.1, "agent": None, "request_id": "of-the-request"}
+
+
+def test_the_quick_way_writes_the_line_that_the_ordinary_one_does(served):
+    log, reader = served
+    logs.info(log, "GET /ä%s 200", FIELDS)
+    log.info("GET /ä%s 200", extra=FIELDS)
+    quick, ordinary = (json.loads(each) for each in os.read(reader, 1 << 20).splitlines())
+    assert quick.pop("time")[:18] <= ordinary.pop("time")
+    assert list(quick.items()) == list(ordinary.items())
+
+
+@pytest.mark.parametrize("filler", ["x", "é"])
+def test_the_quick_way_cuts_a_long_line_as_well(served, filler):
+    log, reader = served
+    logs.info(log, "hello", {"path": "/" + filler * 9000})
+    written = os.read(reader, 1 << 20)
+    assert len(written) <= 4096
+    assert json.loads(written)["message"] == "hello"
+
+
+def test_whoever_else_listens_gets_a_record(served):
+    log, _ = served
+    records = []
+    listener = logging.Handler()
+    listener.emit = records.append
+    log.addHandler(listener)
+    logs.info(log, "hello", {"path": "/"})
+    log.handlers.clear()
+    logging.root.handlers.append(listener)
+    logs.info(log, "hello", {"path": "/"})
+    assert [(each.getMessage(), each.path) for each in records] == [("hello", "/")] * 2
+
+
+def test_the_quick_way_heeds_levels_and_filters(served):
+    log, reader = served
+    log.setLevel(logging.WARNING)
+    logs.info(log, "too low", {})
+    log.setLevel(logging.INFO)
+    log.addFilter(lambda record: record.getMessage() != "filtered")
+    logs.info(log, "filtered", {})
+    logs.info(log, "hello", {})
+    assert [json.loads(each)["message"] for each in os.read(reader, 1 << 20).splitlines()] == ["hello"]

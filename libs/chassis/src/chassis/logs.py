@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 
 import msgspec
 
@@ -44,32 +44,22 @@ class JSONFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _timestamp(record.created),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            "host": HOST,
-        }
-        if SERVICE:
-            line["service"] = SERVICE
-        if (current := request_id.get()) is not None:
-            line["request_id"] = current
+        line = _line(record.created, record.levelname, record.name, record.getMessage())
         line.update(_extra(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = record.stack_info
-        return _encode(line)
+        return _encode(line).decode()
 
 
 class TextFormatter(logging.Formatter):
     """`12:00:00 INFO    web: message  key=value` for a terminal; control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         extra = "".join(f"  {key}={value}" for key, value in _extra(record).items() if key not in _NOT_IN_TEXT)
-        text = f"{time} {record.levelname:7} {record.name}: {record.getMessage()}{extra}"
+        text = f"{clock} {record.levelname:7} {record.name}: {record.getMessage()}{extra}"
         text = "".join(char if char.isprintable() else _escape(char) for char in text)
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
@@ -117,13 +107,16 @@ class PipeHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.lines.append(self.line(record))
+            self.put(self.line(record), urgent=record.levelno >= logging.WARNING)
         except Exception:
-            return self.handleError(record)
-        if self.waiting and record.levelno < logging.WARNING and self.may_wait():
-            self.waiting.set()
-        else:
+            self.handleError(record)
+
+    def put(self, line: bytes, urgent: bool) -> None:
+        self.lines.append(line)
+        if urgent or not self.waiting or not self.may_wait():
             self.flush()
+        elif not self.waiting.is_set():
+            self.waiting.set()
 
     def may_wait(self) -> bool:
         return monotonic() - self.written < self.GATHER and len(self.lines) < self.MOST
@@ -220,13 +213,42 @@ def configure(level: str = "INFO", format: str = "json") -> None:
     logging.getLogger("healthcheck").setLevel(logging.CRITICAL)
 
 
-def _encode(line: dict) -> str:
+def info(log: logging.Logger, message: str, fields: dict) -> None:
+    """`log.info(message, extra=fields)`, in a third of the time where our pipe is all that would see a record."""
+    if (pipe := _only_pipe(log)) and log.isEnabledFor(logging.INFO):
+        line = _line(time(), "INFO", log.name, message)
+        line.update(fields)
+        if len(encoded := _encode(line) + b"\n") <= PIPE_BUF:
+            return pipe.put(encoded, urgent=False)
+    log.info(message, extra=fields)
+
+
+def _only_pipe(log: logging.Logger) -> PipeHandler | None:
+    handlers = logging.root.handlers
+    if len(handlers) != 1 or log.handlers or log.filters or not log.propagate or log.parent is not logging.root:
+        return None
+    pipe = handlers[0]
+    ours = type(pipe) is PipeHandler and type(pipe.formatter) is JSONFormatter
+    return pipe if ours and not pipe.filters and pipe.level <= logging.INFO else None
+
+
+def _line(created: float, level: str, logger: str, message: str) -> dict:
+    """What each line begins with."""
+    line = {"time": _timestamp(created), "level": level, "logger": logger, "message": message, "host": HOST}
+    if SERVICE:
+        line["service"] = SERVICE
+    if (current := request_id.get()) is not None:
+        line["request_id"] = current
+    return line
+
+
+def _encode(line: dict) -> bytes:
     """As JSON in ASCII: by msgspec, and what that would write in UTF-8 or in a way of its own by json."""
-    if all(type(value) in _PLAIN for value in line.values()):
+    if _PLAIN.issuperset(map(type, line.values())):
         with suppress(UnicodeEncodeError, OverflowError):  # half a surrogate pair, an integer over 64 bits
             if (text := msgspec.json.encode(line)).isascii():
-                return text.decode()
-    return json.dumps(line, default=repr)
+                return text
+    return json.dumps(line, default=repr).encode()
 
 
 def _timestamp(created: float) -> str:

@@ -1,6 +1,7 @@
 """What a service signs, accepts and believes: sessions, sizes, forwarding headers, page contents."""
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -61,7 +62,10 @@ def init_app(app: Flask, settings: Settings) -> None:
     _follow_key(app, SecretFile("SECRET_KEY", settings.secret_key))
     app.after_request(_restrict_page)
     if hops := settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
+        app.wsgi_app = fix = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
+        fix._get_real_value = lru_cache(maxsize=1024)(
+            fix._get_real_value
+        )  # the same few headers, parsed again and again
 
 
 def cookie_name(settings: Settings) -> str:
@@ -77,21 +81,22 @@ def port() -> str:
 
 def _follow_key(app: Flask, key: SecretFile) -> None:
     """Uses the key as its file has it at each request; before the session is read, so not in a hook."""
-    inner = app.wsgi_app
+    inner, known = app.wsgi_app, key.read()
 
     def with_current_key(environ: dict, start_response: Callable) -> Iterable[bytes]:
-        _use_key(app, key.read())
+        nonlocal known
+        if (text := key.read()) != known:
+            known = text
+            _use_key(app, text)
         return inner(environ, start_response)
 
-    _use_key(app, key.read())
+    _use_key(app, known)
     app.wsgi_app = with_current_key
 
 
 def _use_key(app: Flask, text: str) -> None:
     """The first line signs; the lines below it are former keys, whose sessions and forms still count."""
     key, *former = text.splitlines() or [""]
-    if app.secret_key == key and app.config["SECRET_KEY_FALLBACKS"] == former:
-        return
     app.config.update(
         SECRET_KEY=key,
         SECRET_KEY_FALLBACKS=former,

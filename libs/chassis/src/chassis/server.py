@@ -332,22 +332,18 @@ class Logger(glogging.Logger):
         status = resp.status if isinstance(resp.status, int) else resp.status_code  # the ASGI worker's, gthread's
         if status < 400 and path.startswith(QUIET):
             return
-        self.access_log.info(
-            "%s %s %s",
-            environ.get("REQUEST_METHOD"),
-            path,
-            status,
-            extra={
-                "request_id": environ.get("chassis.request_id") or logs.request_id.get(),
-                "method": environ.get("REQUEST_METHOD"),
-                "path": path,
-                "status": status,
-                "bytes": getattr(resp, "sent", 0),
-                "seconds": round(request_time.seconds + request_time.microseconds / 1e6, 4),
-                "client": environ.get("REMOTE_ADDR"),
-                "agent": environ.get("HTTP_USER_AGENT"),
-            },
-        )
+        method = environ.get("REQUEST_METHOD")
+        fields = {
+            "request_id": environ.get("chassis.request_id") or logs.request_id.get(),
+            "method": method,
+            "path": path,
+            "status": status,
+            "bytes": getattr(resp, "sent", 0),
+            "seconds": round(request_time.seconds + request_time.microseconds / 1e6, 4),
+            "client": environ.get("REMOTE_ADDR"),
+            "agent": environ.get("HTTP_USER_AGENT"),
+        }
+        logs.info(self.access_log, f"{method} {path} {status}", fields)
 
 
 def share_metrics() -> None:
