@@ -21,15 +21,15 @@ class Clients:
         self.answer, self.served, self.ended, self.sockets = answer, [], [], []
         self.pool = LeaderPool(handle=self.handle, done=self.done, **{"threads": 2, **options})
 
-    def connect(self, data_ready=False):
+    def connect(self, initialized=False):
         ours, theirs = socket.socketpair()
         self.sockets += ours, theirs
         ours.settimeout(SOON)
         unread = SimpleNamespace(buf=io.BytesIO())
         connection = SimpleNamespace(
             sock=theirs,
-            initialized=False,
-            data_ready=data_ready,
+            initialized=initialized,
+            data_ready=False,
             parser=SimpleNamespace(unreader=unread),
             ended=threading.Event(),
         )
@@ -167,6 +167,18 @@ def test_at_the_end_resting_connections_are_given_back_at_once(clients):
     client.sendall(b"b")  # it was under way
     served.pool.put(connection)
     assert client.recv(1) == b"b"
+
+
+def test_at_the_end_a_connection_that_waits_for_its_turn_without_a_request_takes_no_thread(clients):
+    gate = threading.Event()
+    served = clients(lambda request: gate.wait(SOON) and request, threads=1, patience=NEVER)
+    served.connect()[0].sendall(b"s")
+    wait_for(lambda: served.served)
+    _, connection = served.connect(initialized=True)
+    served.pool.let_go()
+    gate.set()
+    assert connection.ended.wait(SOON)
+    assert len(served.served) == 1
 
 
 def test_at_the_end_a_new_connection_may_still_send_its_request(clients):

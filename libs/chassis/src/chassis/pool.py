@@ -136,7 +136,7 @@ class LeaderPool:
             self.end_rests()
             while self.ready:
                 connection = self.ready.popleft()
-                if connection.data_ready or not self.rest:
+                if connection.data_ready or not (self.rest or connection.initialized):
                     return connection
                 self.let_rest(connection)  # no thread is taken by one that has not sent anything
         return None
