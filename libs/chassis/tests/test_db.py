@@ -35,6 +35,38 @@ def test_a_slow_statement_is_cancelled_by_postgres(own):
     assert "statement timeout" in postgres.reason(error.value)
 
 
+@pytest.mark.parametrize(
+    ("quick", "statement", "announced"),
+    [
+        (60.0, "SELECT 1", False),
+        (0.001, "SELECT pg_sleep(0.1)", True),
+        (0.0, "SELECT 1", True),
+    ],
+)
+def test_a_long_wait_is_announced_so_that_others_need_not_wait_with_it(own, monkeypatch, quick, statement, announced):
+    _, settings = own
+    heard = []
+    with db.create_engine(settings).connect() as connection:
+        monkeypatch.setattr(postgres, "before_a_wait", lambda: heard.append(statement))
+        monkeypatch.setattr(postgres, "QUICK", quick)
+        monkeypatch.setattr(postgres, "_usual", 0.0)
+        connection.execute(text(statement))
+    assert bool(heard) is announced
+
+
+def test_where_waits_usually_are_long_the_next_one_is_announced_at_once(own, monkeypatch):
+    _, settings = own
+    heard = []
+    with db.create_engine(settings).connect() as connection:
+        monkeypatch.setattr(postgres, "_usual", 0.0)
+        for _ in range(3):
+            connection.execute(text("SELECT pg_sleep(0.1)"))
+        assert postgres._usual > postgres.QUICK
+        monkeypatch.setattr(postgres, "before_a_wait", lambda: heard.append("at once"))
+        connection.execute(text("SELECT pg_sleep(0.1)"))
+    assert heard
+
+
 def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own):
     server, settings = own
     engine = db.create_engine(settings)

@@ -20,7 +20,9 @@ from chassis.settings import Settings
 
 # Over the statement timeout, so that Postgres is the one to cancel what is merely slow.
 WAIT_MARGIN = 1.0  # seconds
+QUICK = 0.001  # seconds: it takes as long to let another thread have the turn
 
+_usual = 0.0  # seconds that a wait takes, a moving average
 _until: ContextVar[float] = ContextVar("postgres_until", default=float("inf"))
 
 
@@ -58,13 +60,21 @@ def bound_every_wait(settings: Settings) -> None:
         while (state := connection.poll()) != POLL_OK:
             poller = select.poll()  # not select(): a busy process has descriptors over 1023
             poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
-            if poller.poll(0):
-                continue
-            before_a_wait()
-            if not poller.poll(max(0.0, until - monotonic()) * 1000):
+            if not comes(poller, until):
                 raise psycopg2.OperationalError("Postgres did not answer in time")
 
     set_wait_callback(wait)
+
+
+def comes(poller: select.poll, until: float) -> bool:
+    """Whether Postgres lets us go on by then. A long wait is announced: at once where waits usually are long."""
+    global _usual
+    begun = monotonic()
+    if not (came := _usual < QUICK and poller.poll(QUICK * 1000)):
+        before_a_wait()
+        came = poller.poll(max(0.0, until - monotonic()) * 1000)
+    _usual += (monotonic() - begun - _usual) / 16
+    return bool(came)
 
 
 @contextmanager
