@@ -113,3 +113,14 @@ def test_a_file_follows_its_headers(sent, tmp_path):
     (tmp_path / "file").write_bytes(b"x" * 1000)
     with (tmp_path / "file").open("rb") as file:
         assert b"".join(sent(FileWrapper(file), length=1000)).endswith(b"\r\n\r\n" + b"x" * 1000)
+
+
+@pytest.mark.parametrize(("connections", "waits"), [(0, []), (1, [server.COURTESY]), (9, [server.COURTESY])])
+def test_a_worker_with_connections_leaves_a_new_one_to_its_siblings_for_a_moment(monkeypatch, connections, waits):
+    done = []
+    monkeypatch.setattr(server, "sleep", done.append)
+    monkeypatch.setattr(server.ThreadWorker, "accept", lambda self, listener: done.append(listener))
+    worker = server.Worker.__new__(server.Worker)
+    worker.nr_conns = connections
+    worker.accept("listener")
+    assert done == [*waits, "listener"]

@@ -18,7 +18,7 @@ import traceback
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from gunicorn import glogging
@@ -34,6 +34,7 @@ MOST_WORKERS = 4
 WORKER_MEMORY = 96 * 2**20  # bytes: a worker starts with 15 MB of its own, and its requests want room
 QUIET = ("/health/", "/metrics", "/status")  # asked every few seconds: logged only where they fail
 LINGER = 1.0  # seconds, see linger()
+COURTESY = 0.001  # seconds, see Worker.accept
 HUNG_GRACE = 5.0  # seconds that a hung request's neighbours get to finish
 
 
@@ -202,6 +203,12 @@ class Worker(ThreadWorker):
         pool = LeaderPool(self.cfg.threads, self.handle, self.done)
         postgres.before_a_wait = pool.hand_over
         return pool
+
+    def accept(self, listener: Any) -> None:
+        """Leaves a new connection to a sibling for a moment, unless this worker has none: else a burst gathers in one."""
+        if self.nr_conns:
+            sleep(COURTESY)
+        super().accept(listener)
 
     def enqueue_req(self, conn: Any) -> None:
         self.tpool.put(conn)
