@@ -7,6 +7,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.wsgi import FileWrapper
 
+from chassis import server
 from chassis.server import Response, cpus, memory, workers
 
 

@@ -205,7 +205,7 @@ class Worker(ThreadWorker):
         return pool
 
     def accept(self, listener: Any) -> None:
-        """Leaves a new connection to a sibling for a moment, unless this worker has none: else a burst gathers in one."""
+        """A worker that has connections leaves a new one to its siblings for a moment: a burst gathered in one."""
         if self.nr_conns:
             sleep(COURTESY)
         super().accept(listener)
