@@ -20,7 +20,7 @@ from chassis.settings import Settings
 
 # Over the statement timeout, so that Postgres is the one to cancel what is merely slow.
 WAIT_MARGIN = 1.0  # seconds
-QUICK = 0.001  # seconds: it takes as long to let another thread have the turn
+QUICK = 0.001  # seconds: over what a statement by primary key takes
 
 _usual = 0.0  # seconds that a wait takes, a moving average
 _until: ContextVar[float] = ContextVar("postgres_until", default=float("inf"))

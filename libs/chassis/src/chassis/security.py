@@ -63,9 +63,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.after_request(_restrict_page)
     if hops := settings.trusted_proxies:
         app.wsgi_app = fix = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
-        fix._get_real_value = lru_cache(maxsize=1024)(
-            fix._get_real_value
-        )  # the same few headers, parsed again and again
+        # The same few headers, 2 µs to parse. Not many are kept: a client may send long ones.
+        fix._get_real_value = lru_cache(maxsize=128)(fix._get_real_value)
 
 
 def cookie_name(settings: Settings) -> str:
