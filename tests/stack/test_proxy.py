@@ -74,6 +74,7 @@ KINDS = {
     "an answer for programs": (200, lambda client: client.get("/probe/rows")),
     "a static file": (200, lambda client: client.get(stylesheet(client))),
     "a static file that has not changed": (304, not_modified),
+    "a static file that the app alone has": (200, lambda client: client.get("/static/style.00000000.css")),
     "the app's 404": (404, lambda client: client.get("/nowhere")),
     "the app's 405": (405, lambda client: client.delete("/")),
     "the proxy's 404": (404, lambda client: client.get("/metrics")),
@@ -286,6 +287,17 @@ def test_static_files_and_pages_are_compressed(client, coding):
 def test_a_name_with_a_digest_that_does_not_match_is_not_kept(client):
     answer = client.get("/static/style.00000000.css")
     assert answer.headers.get("cache-control") == "no-cache"
+
+
+def test_a_static_file_that_the_proxy_has_is_not_logged_and_any_other_is(probed, client):
+    client.get(f"{stylesheet(client)}?the-proxys")
+    client.get("/static/style.00000000.css?the-apps")
+
+    def logged():
+        said = probed.compose("logs", "--no-log-prefix", "proxy").stdout
+        return said if "?the-apps" in said else ""
+
+    assert "?the-proxys" not in wait_until("the line of the app's", logged)
 
 
 @pytest.mark.parametrize("path", ["/static", "/static/", "/static/flags", "/static/flags/", "/static/style.css.gz"])
