@@ -25,7 +25,17 @@ def own(tmp_path):
         yield server, Settings.load(environ)
 
 
-def test_a_slow_statement_is_cancelled_by_postgres(own):
+@pytest.fixture(params=["a program's", "a server's"])
+def waits(request, monkeypatch):
+    """How this process bounds its waits: in the thread that waits, or by one that watches."""
+    if request.param == "a server's":
+        monkeypatch.setattr(postgres, "_watch", postgres._Watch())
+        postgres.watch_waits()
+    yield
+    postgres.set_wait_callback(None)
+
+
+def test_a_slow_statement_is_cancelled_by_postgres(own, waits):
     _, settings = own
     with (
         db.create_engine(settings).connect() as connection,
@@ -35,39 +45,38 @@ def test_a_slow_statement_is_cancelled_by_postgres(own):
     assert "statement timeout" in postgres.reason(error.value)
 
 
-@pytest.mark.parametrize(
-    ("quick", "statement", "announced"),
-    [
-        (60.0, "SELECT 1", False),
-        (0.001, "SELECT pg_sleep(0.1)", True),
-        (0.0, "SELECT 1", True),
-    ],
-)
-def test_a_long_wait_is_announced_so_that_others_need_not_wait_with_it(own, monkeypatch, quick, statement, announced):
+def test_a_wait_is_announced_where_waits_of_late_were_long(own, monkeypatch):
     _, settings = own
     heard = []
+    monkeypatch.setattr(postgres, "_watch", postgres._Watch())
+    postgres.watch_waits(lambda: heard.append("a wait"))
     with db.create_engine(settings).connect() as connection:
-        monkeypatch.setattr(postgres, "before_a_wait", lambda: heard.append(statement))
-        monkeypatch.setattr(postgres, "QUICK", quick)
-        monkeypatch.setattr(postgres, "_usual", 0.0)
-        connection.execute(text(statement))
-    assert bool(heard) is announced
-
-
-def test_where_waits_usually_are_long_the_next_one_is_announced_at_once(own, monkeypatch):
-    _, settings = own
-    heard = []
-    with db.create_engine(settings).connect() as connection:
-        monkeypatch.setattr(postgres, "_usual", 0.0)
-        for _ in range(3):
-            connection.execute(text("SELECT pg_sleep(0.1)"))
-        assert postgres._usual > postgres.QUICK
-        monkeypatch.setattr(postgres, "before_a_wait", lambda: heard.append("at once"))
+        for _ in range(100):
+            connection.execute(text("SELECT 1"))
+        heard.clear()
         connection.execute(text("SELECT pg_sleep(0.1)"))
-    assert heard
+        assert heard == []
+        connection.execute(text("SELECT 1"))
+        assert heard == ["a wait"]
 
 
-def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own):
+def test_many_rows_take_as_long_as_they_take_each_within_its_bound(own, monkeypatch, waits):
+    _, settings = own
+    monkeypatch.setattr(postgres, "WAIT_MARGIN", -0.2)
+    with db.create_engine(settings).connect() as connection:
+        ran = connection.connection.cursor()
+        ran.executemany("SELECT pg_sleep(%s)", [(0.1,)] * 8)
+        assert ran.rowcount == 8
+
+
+def test_rows_that_the_server_keeps_come_in_batches(own, waits):
+    _, settings = own
+    with db.create_engine(settings).connect() as connection:
+        rows = connection.execution_options(yield_per=10).execute(text("SELECT generate_series(1, 95)"))
+        assert rows.scalars().all() == list(range(1, 96))
+
+
+def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own, waits):
     server, settings = own
     engine = db.create_engine(settings)
     with engine.connect() as connection:
@@ -91,7 +100,7 @@ def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own):
         assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
-def test_an_answer_is_not_lost_to_a_server_that_freezes_before_the_rollback(own):
+def test_an_answer_is_not_lost_to_a_server_that_freezes_before_the_rollback(own, waits):
     server, settings = own
     app = Flask("own")
     db.init_app(app, settings)
@@ -117,7 +126,7 @@ def children(pid: int) -> set[int]:
     return {int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()}
 
 
-def test_a_restart_while_idle_is_no_error(own):
+def test_a_restart_while_idle_is_no_error(own, waits):
     server, settings = own
     engine = db.create_engine(settings)
     with engine.connect() as connection:
@@ -143,7 +152,7 @@ def test_a_connection_is_tried_after_a_rest_but_not_between_two_requests_of_a_bu
     assert tried == [1]
 
 
-def test_a_tighter_bound_holds_inside_within(own):
+def test_a_tighter_bound_holds_inside_within(own, waits):
     _, settings = own
     engine = db.create_engine(settings)
     with (
@@ -154,7 +163,7 @@ def test_a_tighter_bound_holds_inside_within(own):
         connection.execute(text("SELECT pg_sleep(0.4)"))
 
 
-def test_a_forked_child_opens_connections_of_its_own(own):
+def test_a_forked_child_opens_connections_of_its_own(own, waits):
     _, settings = own
     engine = db.create_engine(settings)
 

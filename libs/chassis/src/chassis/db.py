@@ -91,11 +91,13 @@ class _CurrentPassword:
 
     def __init__(self, settings: Settings) -> None:
         self.password = SecretFile("DATABASE_PASSWORD", settings.database.password)
+        self.timeout = settings.database_connect_timeout
 
     def __call__(self, dialect: Any, record: Any, arguments: list, parameters: dict) -> Any:
         until = monotonic() + self.PATIENCE
         while True:
             parameters["password"] = self.password.read(at_once=True)
+            parameters["connect_timeout"] = postgres.seconds_to_connect(self.timeout)
             try:
                 return dialect.connect(*arguments, **parameters)
             except psycopg2.OperationalError as error:

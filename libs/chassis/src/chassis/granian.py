@@ -23,7 +23,7 @@ from granian.http import HTTP1Settings
 from gunicorn import util
 from gunicorn.config import Config
 
-from chassis import drain, logs, server
+from chassis import drain, logs, postgres, server
 from chassis.entrypoint import CONFIG, fail, settings_class
 from chassis.settings import Settings, SettingsError
 
@@ -88,6 +88,7 @@ class Requests:
     def in_worker(self) -> Callable:
         """The app, in a worker's process: its watchdog runs there."""
         server.start_worker(SimpleNamespace(alive=True), self.watchdog)
+        postgres.watch_waits()
         return self
 
     def __call__(self, environ: dict, start_response: Callable) -> "list[bytes] | Answer":

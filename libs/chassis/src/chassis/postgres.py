@@ -2,18 +2,25 @@
 
 What is bounded, and by what: a refused or silent host by the connect timeout; a dead peer by TCP
 keepalives and `tcp_user_timeout` (tcp(7)); a slow statement or lock by Postgres itself; and a server
-that is frozen, whose kernel still acknowledges, by the wait callback, since no libpq setting helps.
+that is frozen, whose kernel still acknowledges, by us, since no libpq setting helps. Where the thread that
+waits is all that there is, a program's main one, it looks at the clock itself, in psycopg2's wait callback. Where it is
+one of a server's, it waits in libpq, which costs a third less CPU, and a thread beside it looks at the clock.
 """
 
+import functools
+import math
+import os
 import select
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any
 
 import psycopg2
+from psycopg2 import extensions
 from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_READY, set_wait_callback
 
 from chassis.settings import Settings
@@ -21,8 +28,9 @@ from chassis.settings import Settings
 # Over the statement timeout, so that Postgres is the one to cancel what is merely slow.
 WAIT_MARGIN = 1.0  # seconds
 QUICK = 0.001  # seconds: over what a statement by primary key takes
+LOOK = 1.0  # seconds between two looks at the clock where nothing is due: each takes the interpreter from a request
+OVERDUE = "Postgres did not answer in time"
 
-_usual = 0.0  # seconds that a wait takes, a moving average
 _until: ContextVar[float] = ContextVar("postgres_until", default=float("inf"))
 
 
@@ -30,6 +38,7 @@ def connect_args(settings: Settings) -> dict[str, Any]:
     """Parameters for `psycopg2.connect` (libpq, 33.1.2)."""
     milliseconds = int(settings.database_statement_timeout * 1000)
     return {
+        "connection_factory": Connection,
         "application_name": f"{settings.database.name}@{socket.gethostname()}",
         "connect_timeout": settings.database_connect_timeout,
         "tcp_user_timeout": 5000,  # milliseconds
@@ -38,43 +47,168 @@ def connect_args(settings: Settings) -> dict[str, Any]:
         "keepalives_interval": 1,
         "keepalives_count": 2,
         "options": (
-            f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 2}"
+            "-c DateStyle=ISO"  # psycopg2 would set it by itself, in a round trip that nothing bounds
+            f" -c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 2}"
             f" -c idle_in_transaction_session_timeout={milliseconds * 3}"
         ),
     }
 
 
-def before_a_wait() -> None:
-    """Called where a thread is about to wait for Postgres; a worker puts its pool's `hand_over` here."""
-
-
 def bound_every_wait(settings: Settings) -> None:
-    """Makes psycopg2 give up where libpq would wait for ever. COPY does not work under it."""
-    limit = settings.database_statement_timeout + WAIT_MARGIN
-
-    def wait(connection: Any) -> None:
-        connecting = connection.status < STATUS_READY
-        allowed = settings.database_connect_timeout if connecting else limit
-        until = min(monotonic() + allowed, _until.get())
-        # Only raise in here: psycopg2 closes the connection itself, closing it here deadlocks.
-        while (state := connection.poll()) != POLL_OK:
-            poller = select.poll()  # not select(): a busy process has descriptors over 1023
-            poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
-            if not comes(poller, until):
-                raise psycopg2.OperationalError("Postgres did not answer in time")
-
-    set_wait_callback(wait)
+    """Makes psycopg2 give up where libpq would wait for ever. COPY works in a server alone."""
+    _watch.limit = settings.database_statement_timeout + WAIT_MARGIN
+    _watch.to_connect = settings.database_connect_timeout
+    if not _watch.on:
+        set_wait_callback(_wait_and_look)
 
 
-def comes(poller: select.poll, until: float) -> bool:
-    """Whether Postgres lets us go on by then. A long wait is announced: at once where waits usually are long."""
-    global _usual
-    begun = monotonic()
-    if not (came := _usual < QUICK and poller.poll(QUICK * 1000)):
-        before_a_wait()
-        came = poller.poll(max(0.0, until - monotonic()) * 1000)
-    _usual += (monotonic() - begun - _usual) / 16
-    return bool(came)
+def _wait_and_look(connection: Any) -> None:
+    connecting = connection.status < STATUS_READY
+    until = min(monotonic() + (_watch.to_connect if connecting else _watch.limit), _until.get())
+    # Only raise in here: psycopg2 closes the connection itself, closing it here deadlocks.
+    while (state := connection.poll()) != POLL_OK:
+        poller = select.poll()  # not select(): a busy process has descriptors over 1023
+        poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+        if not poller.poll(max(0.0, until - monotonic()) * 1000):
+            raise psycopg2.OperationalError(OVERDUE)
+
+
+def watch_waits(announce: Callable[[], None] = lambda: None) -> None:
+    """From now on a thread of this process bounds its waits: for a server, whose threads only wait.
+
+    `announce` is called before a wait where waits have taken longer than QUICK of late.
+    """
+    _watch.announce = announce
+    _watch.start()
+
+
+class _Watch:
+    """Ends waits that are overdue, by closing their sockets for both directions."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.limit = self.to_connect = math.inf  # seconds
+        self.announce: Callable[[], None] = lambda: None
+        self.usual = 0.0  # seconds that a wait takes, a moving average
+        self.waits: dict[int, _Wait] = {}  # by thread
+        self.next_look = math.inf  # a wait that is due before it wakes the thread
+        self.sooner = threading.Event()
+        self.lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._stop)
+
+    def start(self) -> None:
+        self.on = True
+        set_wait_callback(None)
+        threading.Thread(target=self._run, name="postgres-watch", daemon=True).start()
+
+    def _stop(self) -> None:
+        """A fork takes no thread along, and maybe a lock that nobody will release."""
+        self.waits, self.lock, self.sooner = {}, threading.Lock(), threading.Event()
+        if self.on:
+            self.on = False
+            set_wait_callback(_wait_and_look)
+
+    def _run(self) -> None:
+        while True:
+            self.next_look = math.inf  # who begins to wait from here on, wakes us
+            waits, now = self.waits.copy(), monotonic()
+            for thread, wait in waits.items():
+                if wait.until <= now:
+                    self._end(thread, wait)
+            due = min((wait.until for wait in waits.values() if wait.until > now), default=math.inf)
+            self.next_look = min(due, now + LOOK)
+            self.sooner.wait(max(0.0, self.next_look - monotonic()))
+            self.sooner.clear()
+
+    def _end(self, thread: int, wait: "_Wait") -> None:
+        with self.lock:  # under which a wait ends by itself: after that, its descriptor may be another's
+            if self.waits.get(thread) is wait and not wait.overdue:
+                wait.overdue = True
+                with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(wait.fileno())) as its:
+                    its.shutdown(socket.SHUT_RDWR)
+
+
+class _Wait:
+    """What a thread waits for, and until when it may."""
+
+    __slots__ = ("fileno", "overdue", "until")
+
+    def __init__(self, fileno: Callable[[], int]) -> None:
+        self.fileno = fileno
+        self.overdue = False
+        self.renew()
+
+    def renew(self) -> None:
+        self.until = min(monotonic() + _watch.limit, _until.get())
+
+
+_watch = _Watch()
+
+
+def _watched(method: Callable) -> Callable:
+    """One of psycopg2's methods that speak to Postgres; OperationalError where it does not answer in time."""
+
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        if not _watch.on:
+            return method(self, *arguments, **options)
+        if _watch.usual > QUICK:
+            _watch.announce()
+        begun, thread = monotonic(), threading.get_ident()
+        wait = _watch.waits[thread] = _Wait(getattr(self, "connection", self).fileno)
+        if wait.until < _watch.next_look:
+            _watch.sooner.set()
+        try:
+            return method(self, *arguments, **options)
+        except psycopg2.Error:
+            if wait.overdue:
+                raise psycopg2.OperationalError(OVERDUE) from None
+            raise
+        finally:
+            with _watch.lock:
+                del _watch.waits[thread]
+            _watch.usual += (monotonic() - begun - _watch.usual) / 16
+
+    return call
+
+
+def _each_by_itself(rows: Iterable) -> Iterator:
+    """The rows of `executemany`, each of which is a statement and has the time of one."""
+    for row in rows:
+        if wait := _watch.waits.get(threading.get_ident()):
+            wait.renew()
+        yield row
+
+
+class Cursor(extensions.cursor):
+    execute = _watched(extensions.cursor.execute)
+    callproc = _watched(extensions.cursor.callproc)
+    copy_expert = _watched(extensions.cursor.copy_expert)
+    copy_from = _watched(extensions.cursor.copy_from)
+    copy_to = _watched(extensions.cursor.copy_to)
+
+    @_watched
+    def executemany(self, query: Any, rows: Iterable) -> None:
+        super().executemany(query, _each_by_itself(rows))
+
+
+class NamedCursor(Cursor):
+    """The server's, which is asked for each batch of rows."""
+
+    close = _watched(extensions.cursor.close)
+    fetchone = _watched(extensions.cursor.fetchone)
+    fetchmany = _watched(extensions.cursor.fetchmany)
+    fetchall = _watched(extensions.cursor.fetchall)
+    scroll = _watched(extensions.cursor.scroll)
+    __next__ = _watched(extensions.cursor.__next__)
+
+
+class Connection(extensions.connection):
+    commit = _watched(extensions.connection.commit)
+    rollback = _watched(extensions.connection.rollback)
+
+    def cursor(self, name: str | None = None, cursor_factory: Any = None, **options: Any) -> Any:
+        return super().cursor(name, cursor_factory or (NamedCursor if name else Cursor), **options)
 
 
 @contextmanager
@@ -85,6 +219,11 @@ def within(seconds: float) -> Iterator[None]:
         yield
     finally:
         _until.reset(token)
+
+
+def seconds_to_connect(allowed: int) -> int:
+    """What libpq's `connect_timeout` may be here, which knows whole seconds."""
+    return max(1, math.ceil(min(allowed, _until.get() - monotonic())))
 
 
 def reason(error: BaseException) -> str:

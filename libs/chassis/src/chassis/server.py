@@ -201,7 +201,7 @@ class Worker(ThreadWorker):
 
     def get_thread_pool(self) -> LeaderPool:
         pool = LeaderPool(self.cfg.threads, self.handle, self.done)
-        postgres.before_a_wait = pool.hand_over
+        postgres.watch_waits(pool.hand_over)
         return pool
 
     def accept(self, listener: Any) -> None:
