@@ -4,7 +4,7 @@ import os
 from functools import cache
 from time import perf_counter
 
-from flask import Flask, g, request
+from flask import Flask, request
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
@@ -30,7 +30,6 @@ SECONDS = Histogram("http_request_seconds", "Seconds to answer.", ["route"], buc
 def init_app(app: Flask) -> None:
     # Flask asks at each request whether each hook and view is a coroutine function; none becomes one.
     app.ensure_sync = cache(app.ensure_sync)
-    app.before_request(_start)
     app.after_request(_count)
     app.add_url_rule("/metrics", view_func=expose)
 
@@ -48,16 +47,12 @@ def text() -> bytes:
     return exposition.generate_latest(registry)
 
 
-def _start() -> None:
-    g.started = perf_counter()
-
-
 def _count(response: Response) -> Response:
     current = request._get_current_object()
     # By rule and known methods, never by what a client makes up: each label value is a time series for ever.
     route = current.url_rule.rule if current.url_rule else "none"
     requests, seconds = _series(current.method if current.method in METHODS else "other", route, response.status_code)
-    took = perf_counter() - g.get("started", perf_counter())
+    took = (now := perf_counter()) - current.environ.get("chassis.started", now)
     requests.inc()
     seconds.observe(took)
     if current.endpoint not in PROBES:

@@ -8,6 +8,7 @@ when it ends. With over PARTS workers two share a part, and may now and then los
 import mmap
 import os
 import struct
+import sys
 import threading
 from operator import add
 from time import time
@@ -30,23 +31,25 @@ class Step(NamedTuple):
 
 
 _SLOT = struct.Struct("=qIIdIId")  # which step since 1970, then a Step
+_REQUESTS, _PINGS = struct.calcsize("=q"), struct.calcsize("=qIId")  # where in it each is counted, by a _COUNT
+_COUNT = struct.Struct("=IId")
 # Anonymous and shared: made before the fork, seen by every worker.
 _memory = mmap.mmap(-1, _SLOT.size * STEPS * PARTS)
 _lock = threading.Lock()
 
 
 def count_request(seconds: float, failed: bool) -> None:
-    _count(Step(1, failed, seconds))
+    _count(_REQUESTS, 1, failed, seconds)
 
 
 def count_ping(seconds: float) -> None:
     """A round trip to the database."""
-    _count(Step(pings=1, waited=seconds))
+    _count(_PINGS, 1, 0, seconds)
 
 
 def count_lost_ping() -> None:
     """A round trip to the database that came to nothing."""
-    _count(Step(lost=1))
+    _count(_PINGS, 0, 1, 0.0)
 
 
 def read() -> list[Step]:
@@ -59,9 +62,11 @@ def read() -> list[Step]:
     return list(sums.values())
 
 
-def _count(counts: Step) -> None:
+def _count(what: int, done: int, failed: int, seconds: float) -> None:
     step = int(time()) // STEP
-    place = (os.getpid() % PARTS * STEPS + step % STEPS) * _SLOT.size
+    slot = (os.getpid() % PARTS * STEPS + step % STEPS) * _SLOT.size
     with _lock:
-        known, *before = _SLOT.unpack_from(_memory, place)
-        _SLOT.pack_into(_memory, place, step, *(map(add, before, counts) if known == step else counts))
+        if int.from_bytes(_memory[slot : slot + _REQUESTS], sys.byteorder) != step:
+            _SLOT.pack_into(_memory, slot, step, *Step())
+        counted = _COUNT.unpack_from(_memory, slot + what)
+        _COUNT.pack_into(_memory, slot + what, counted[0] + done, counted[1] + failed, counted[2] + seconds)

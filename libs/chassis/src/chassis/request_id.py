@@ -6,6 +6,7 @@ It stands in every log line of the request, in the response's header, and in the
 import re
 import secrets
 from collections.abc import Callable, Iterable
+from time import perf_counter
 
 from chassis import logs
 
@@ -23,6 +24,7 @@ class RequestID:
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         current = chosen(environ.get("HTTP_X_REQUEST_ID", ""))
         environ["chassis.request_id"] = current
+        environ["chassis.started"] = perf_counter()
         # Not reset afterwards: a streamed body is still this request's, and the next one sets it.
         logs.request_id.set(current)
 
