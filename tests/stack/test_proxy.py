@@ -68,12 +68,19 @@ def not_modified(client):
     return client.get(url, headers={"If-None-Match": client.get(url).headers["etag"]})
 
 
+def beyond(client):
+    # Uncompressed: Caddy says gzip of its own words, too.
+    return client.get(stylesheet(client), headers={"Range": "bytes=99999999-", "Accept-Encoding": "identity"})
+
+
 KINDS = {
     "a page": (200, lambda client: client.get("/")),
     "its head": (200, lambda client: client.head("/")),
     "an answer for programs": (200, lambda client: client.get("/probe/rows")),
     "a static file": (200, lambda client: client.get(stylesheet(client))),
     "a static file that has not changed": (304, not_modified),
+    "a part of a static file": (206, lambda client: client.get(stylesheet(client), headers={"Range": "bytes=0-9"})),
+    "a part that a static file does not have": (416, beyond),
     "a static file that the app alone has": (200, lambda client: client.get("/static/style.00000000.css")),
     "the app's 404": (404, lambda client: client.get("/nowhere")),
     "the app's 405": (405, lambda client: client.delete("/")),
@@ -287,6 +294,12 @@ def test_static_files_and_pages_are_compressed(client, coding):
 def test_a_name_with_a_digest_that_does_not_match_is_not_kept(client):
     answer = client.get("/static/style.00000000.css")
     assert answer.headers.get("cache-control") == "no-cache"
+
+
+def test_an_error_about_a_static_file_is_not_kept(client):
+    assert "max-age" not in beyond(client).headers.get("cache-control", "")
+    for headers in ({}, {"Range": "bytes=0-9"}):
+        assert client.get(stylesheet(client), headers=headers).headers["cache-control"] == YEAR
 
 
 def test_a_static_file_that_the_proxy_has_is_not_logged_and_any_other_is(probed, client):
