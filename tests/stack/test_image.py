@@ -98,9 +98,11 @@ def test_a_source_edit_changes_the_source_layer_and_no_other(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["full", "minimal"])
-def test_what_cannot_be_imported_fails_the_build(tmp_path, variant):
+@pytest.mark.parametrize("path", ["services/web/src/web/late.py", "libs/chassis/src/chassis/server.py"])
+def test_what_cannot_be_imported_fails_the_build(tmp_path, path, variant):
     tree = copy_tree(tmp_path)
-    (tree / "services/web/src/web/late.py").write_text("import nowhere\n")
+    with (tree / path).open("a") as module:
+        module.write("\nimport nowhere\n")
     assert "ModuleNotFoundError: No module named 'nowhere'" in failure(tree, "--build-arg", f"VARIANT={variant}")
 
 

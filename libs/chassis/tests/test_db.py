@@ -48,13 +48,14 @@ def test_a_slow_statement_is_cancelled_by_postgres(own, waits):
 def test_a_wait_is_announced_where_waits_of_late_were_long(own, monkeypatch):
     _, settings = own
     heard = []
+    monkeypatch.setattr(postgres, "QUICK", 0.01)  # over what a busy machine adds to a short one
     monkeypatch.setattr(postgres, "_watch", postgres._Watch())
     postgres.watch_waits(lambda: heard.append("a wait"))
     with db.create_engine(settings).connect() as connection:
         for _ in range(100):
             connection.execute(text("SELECT 1"))
         heard.clear()
-        connection.execute(text("SELECT pg_sleep(0.1)"))
+        connection.execute(text("SELECT pg_sleep(0.4)"))
         assert heard == []
         connection.execute(text("SELECT 1"))
         assert heard == ["a wait"]
