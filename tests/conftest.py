@@ -53,7 +53,7 @@ def engine_problem() -> str | None:
         text=True,
         check=False,
     )
-    return run.stderr.strip() or None
+    return run.stderr.strip().splitlines()[-1] if run.returncode else None
 
 
 def browser_problem() -> str | None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ import doctor
 import engine
 import environment
 import init
-from harness import free_port
+from harness import free_port, wait_until
 
 BAD, HINT, OK = doctor.BAD, doctor.HINT, doctor.OK
 NAMES = "PATH=\n#LOG_LEVEL=INFO\n#WEB_CPUS=1\nSITE_ADDRESS=localhost\n"
@@ -44,7 +45,7 @@ def docker(monkeypatch):
         text = " ".join(command)
         code, out = next((answer for words, answer in answers.items() if words in text), (0, ""))
         if code == "late":
-            raise subprocess.TimeoutExpired(command, 4)
+            raise engine.NoAnswer
         return SimpleNamespace(returncode=code, stdout=out, stderr="")
 
     monkeypatch.setattr(engine, "run", run)
@@ -72,6 +73,51 @@ def test_no_engine_is_a_hint_since_everything_runs_natively(tree, monkeypatch):
     state, text = only(doctor.the_engine)
     assert (state, "run natively" in text) == (HINT, True)
     assert faults(doctor.base_images) == []
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Puts a program of these lines of shell where the client of the engine is looked for."""
+
+    def write(*lines):
+        path = tmp_path / "bin/docker"
+        path.parent.mkdir()
+        path.write_text("\n".join(["#!/bin/sh", *lines]))
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", str(path.parent), prepend=":")
+
+    return write
+
+
+def test_an_engine_that_is_busy_is_waited_for_and_whoever_waits_is_told(program, monkeypatch, capfd, tmp_path):
+    idle = tmp_path / "idle"
+    program(f"until [ -e {idle} ]; do sleep 0.01; done", "echo 28.0.0")
+    monkeypatch.setattr(engine, "NOTICE", 0.01)
+    with ThreadPoolExecutor(1) as pool:
+        problem = pool.submit(engine.problem)
+        wait_until("a word", lambda: "Waiting for the container engine to answer" in capfd.readouterr().err)
+        idle.touch()
+    assert problem.result() is None
+
+
+def test_an_engine_that_says_nothing_is_one_line(program, monkeypatch):
+    program("exec sleep 60")
+    monkeypatch.setattr(engine, "TIMEOUT", 0.1)
+    assert engine.problem() == "the container engine did not answer within 0.1 s: restart Docker"
+    with pytest.raises(SystemExit, match="restart Docker"):
+        engine.run("docker", "ps")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("permission denied while trying to connect to the Docker daemon socket", "add it to the group docker"),
+        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", "start Docker"),
+    ],
+)
+def test_an_engine_out_of_reach_says_what_to_do(program, error, said):
+    program(f"echo '{error}' >&2", "exit 1")
+    assert said in engine.problem()
 
 
 @pytest.mark.parametrize(("version", "said"), [("2.20.3", "2.20.3 is too old"), ("", "docker-compose-plugin")])

@@ -50,7 +50,7 @@ def main() -> None:
 def findings_of(check) -> list[Finding]:
     try:
         return list(check())
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, subprocess.SubprocessError, engine.NoAnswer) as error:
         return [(HINT, f"{check.__name__.replace('_', ' ')}: it could not be found out ({error})")]
 
 
@@ -124,7 +124,7 @@ def base_images() -> Iterator[Finding]:
 
 
 def can_be_had(image: str) -> bool:
-    with suppress(subprocess.TimeoutExpired):
+    with suppress(engine.NoAnswer):
         if engine.run("docker", "image", "inspect", image).returncode == 0:
             return True
         return engine.run("docker", "manifest", "inspect", image).returncode == 0

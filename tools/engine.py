@@ -7,26 +7,39 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import environment
 
 BASES = ("python:3.14-slim-trixie", "postgres:18-trixie", "caddy:2")
-TIMEOUT = 20  # seconds; an engine under load takes a few
+TIMEOUT = 60  # seconds; one whose disk is busy takes long to answer, and a restart would not help it
+NOTICE = 3  # seconds after which somebody who waits is told what for
 COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
+
+
+class NoAnswer(SystemExit):
+    """The engine is there and says nothing: the program ends with that one line, unless it knows better."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the container engine did not answer within {TIMEOUT} s: restart Docker")
 
 
 def problem() -> str | None:
     """Why there is no usable engine, in one line; None where there is one."""
     if not shutil.which("docker"):
         return "Docker is not installed: see https://docs.docker.com/engine/install"
+    waiting = threading.Timer(NOTICE, print, ["Waiting for the container engine to answer …"], {"file": sys.stderr})
+    waiting.daemon = True
+    waiting.start()
     try:
-        info = run("docker", "info", "--format", "{{json .}}")
-    except subprocess.TimeoutExpired:
-        return f"the container engine did not answer within {TIMEOUT} s: restart Docker"
-    state = parse(info.stdout)
-    if info.returncode or state.get("ServerErrors"):
-        reason = (state.get("ServerErrors") or info.stderr.strip().splitlines() or ["no answer"])[0]
-        if "permission denied" in reason:
+        # Not `docker info`: it waits for a lock that the engine holds while it deletes or stores an image.
+        server = run("docker", "version", "--format", "{{.Server.Version}}")
+    except NoAnswer as silence:
+        return str(silence)
+    finally:
+        waiting.cancel()
+    if server.returncode:
+        if "permission denied" in server.stderr:
             return "this user may not talk to the container engine: add it to the group docker, or use sudo"
         return "no container engine answers: start Docker"
     return compose_problem()
@@ -55,7 +68,11 @@ def images_problem() -> str | None:
 
 
 def run(*command: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    """Asks the engine a question; raises NoAnswer where it takes longer than TIMEOUT."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        raise NoAnswer from None
 
 
 def parse(text: str) -> dict:

@@ -24,7 +24,7 @@ def upgrade():\\n    op.execute("SELECT 1 / 0")\\n' > /app/services/web/migratio
 def stack(tmp_path_factory):
     """Production with a slow route, deployed once; releases are images made from its own."""
     tree = with_probe(copy_tree(tmp_path_factory.mktemp("deploy")))
-    with faulty_production(tree, TEST_DRAIN_DELAY=4, TEST_SLOWEST=2, DEPLOY_TIMEOUT=20) as stack:
+    with faulty_production(tree, TEST_DRAIN_DELAY=4, TEST_SLOWEST=2) as stack:
         yield stack
 
 
@@ -100,10 +100,10 @@ def test_a_release_that_does_not_start_changes_nothing_and_fails_no_request(stac
     bad = release(stack, name, change)
     with LoadTest(url(stack), certificate) as load:
         wait_until("load", lambda: len(load.answers) > 50)
-        run = deploy(stack, bad, check=False)
-    assert run.returncode != 0
+        run = deploy(stack, bad, check=False, env={**stack.environment, "DEPLOY_TIMEOUT": "20"})
+    assert run.returncode != 0, run.stdout
     complaint = [line for line in run.stderr.splitlines() if line.startswith("make deploy:")]
-    assert len(complaint) == 1
+    assert len(complaint) == 1, run.stderr
     assert said in complaint[0]
     assert f"Release {good} serves" in complaint[0]
     assert versions(stack) == ["good", "good"]
