@@ -178,29 +178,37 @@ class Developed(NamedTuple):
 
 
 @contextmanager
-def developing(directory: Path, native: bool, status: int = 200, **settings: Any) -> Iterator[Developed]:
-    """`make dev` in a checkout, once it answers with this status; all gone again afterwards."""
+def developing(
+    directory: Path, native: bool, status: int | None = 200, service: str = "", **settings: Any
+) -> Iterator[Developed]:
+    """`make dev` in a checkout, or of one service, once it answers with this status; all gone again afterwards."""
     port = free_port()
+    settings[f"DEV_PORT_{service.upper()}" if service else "DEV_PORT"] = port
     if native:
         settings["DOCKER"] = "no"
-    stack = Stack(directory, unique("dev"), DEV_PORT=port, **settings)
+    stack = Stack(directory, unique("dev"), **settings)
     try:
-        with make_dev(stack, port, status) as developed:
+        with make_dev(stack, port, status, service) as developed:
             yield developed
     finally:
         stack.destroy()
 
 
 @contextmanager
-def make_dev(stack: Stack, port: int, status: int = 200) -> Iterator[Developed]:
-    """`make dev` with the stack's environment, which says this port; stopped afterwards, as Ctrl-C does."""
+def make_dev(stack: Stack, port: int, status: int | None = 200, service: str = "") -> Iterator[Developed]:
+    """`make dev` with the stack's environment, which says this port; stopped afterwards, as Ctrl-C does.
+
+    What serves on no port has no status, and is not waited for.
+    """
+    command = ["make", "dev", *([f"s={service}"] if service else [])]
     with (stack.directory / "dev.log").open("w") as log:
         process = subprocess.Popen(
-            ["make", "dev"], cwd=stack.directory, env=stack.environment, stdout=log, stderr=log, start_new_session=True
+            command, cwd=stack.directory, env=stack.environment, stdout=log, stderr=log, start_new_session=True
         )
     developed = Developed(stack, f"http://localhost:{port}", port, process)
     try:
-        wait_until("the development server", partial(developed.answers, status), 240)
+        if status:
+            wait_until("the development server", partial(developed.answers, status), 240)
         yield developed
     finally:
         developed.stop()

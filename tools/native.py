@@ -39,8 +39,8 @@ def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Po
     return subprocess.Popen(command, cwd=service.directory, env=given, start_new_session=True)
 
 
-# What serves on a port is watched by the development server; what does not runs as it is.
-COMMANDS = {"worker": ("chassis.program",), "script": ("chassis.program",), "asgi": ("gunicorn",)}
+# What is no server has its own way to begin anew; what ends by itself, none.
+COMMANDS = {"worker": ("chassis.dev.program",), "script": ("chassis.program",)}
 
 
 def environment(service: Service) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from harness import ports, wait_until
+from harness import developing, ports, wait_until
 from template.forks import Fork, complaint
 
 KINDS = {
@@ -172,6 +172,46 @@ def test_only_a_generated_service_is_removed_or_updated(grown):
     grown.make(".venv/installed")
     for verb in ("service-remove", "service-update"):
         assert "web was not made by `make service`" in complaint(grown.make(verb, "name=web", "yes=1", check=False))
+
+
+HOW = [pytest.param(False, marks=pytest.mark.containers, id="docker"), pytest.param(True, id="native")]
+HTML = {"Accept": "text/html"}
+
+
+@pytest.mark.parametrize("native", HOW)
+def test_an_asgi_service_is_developed_with_hot_reload_and_what_breaks_it_is_a_page(grown, native):
+    home = "services/live/src/live/home.py"
+    with developing(grown.directory, native, service="live") as dev:
+        assert dev.get("/live/").json() == {"service": "live"}
+        grown.replace(home, '"live"})', '"edited"})')
+        wait_until("the edit", lambda: dev.get("/live/").json() == {"service": "edited"})
+        grown.replace(home, "from sanic", "import nowhere\nfrom sanic")
+        page = wait_until("the page", lambda: (r := dev.get("/live/", headers=HTML)).status_code == 500 and r).text
+        assert f"<b>{home}</b>" in page
+        assert "No module named &#39;nowhere&#39;" in page
+        grown.git("checkout", "--quiet", home)
+        wait_until("the app again", lambda: dev.get("/live/").json() == {"service": "live"})
+
+
+@pytest.mark.parametrize("native", HOW)
+def test_a_worker_is_begun_anew_at_each_save_its_round_finished_first(grown, native):
+    main = "services/tick/src/tick/main.py"
+    with developing(grown.directory, native, None, service="tick") as dev:
+        wait_until("its first round", lambda: "INFO    tick: round 1" in dev.log, 240)
+        grown.replace(main, 'log.info("round %s", number)', LONG_ROUND)
+        wait_until("a round of the edit", lambda: "tick: begun" in dev.log)
+        grown.replace(main, "import logging", "import nowhere")
+        wait_until("the reason", lambda: "No module named 'nowhere'" in dev.log)
+        assert "tick: over" in dev.log.partition("No module named 'nowhere'")[0]
+        wait_until("a word", lambda: "it ended by itself, with status 1: the next save begins it anew" in dev.log)
+        grown.git("checkout", "--quiet", main)
+        wait_until("its first round again", lambda: dev.log.count("INFO    tick: round 1") == 2)
+    assert "Stopped; the data stays in" in dev.log
+
+
+LONG_ROUND = """log.info("begun")
+    __import__("time").sleep(1)
+    log.info("over")"""
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import io
 import os
 import select
 import selectors
-import socket
 import time
 from time import monotonic
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import sqlalchemy
 from flask import Flask, Response, request
 
 from chassis import request_id
-from chassis.dev import database, debugger, dependencies, layer, libraries, live, page, sources, sql, supervisor
+from chassis.dev import database, debugger, dependencies, layer, libraries, live, page, sources, sql, waiting
 from chassis.dev.state import Stamp, State
 from chassis.schema import Schema
 
@@ -133,16 +132,16 @@ def test_a_database_at_another_revision_is_named_with_what_to_do(tmp_path):
 
 def test_inotify_is_given_up_after_the_second_save_that_it_did_not_tell_of(tree):
     followed = []
-    with socket.create_server(("127.0.0.1", 0)) as port:
-        watching = supervisor.Supervisor(tree, tree / "services/web", port, "auto")
-    watching.follow, watching.shown = followed.append, True
-    watching.selector.register(watching.inotify.descriptor, selectors.EVENT_READ, watching.look_now)
+    watched = sources.Sources(tree, tree / "services/web")
+    watch = waiting.Watch(watched, selectors.DefaultSelector(), "auto", followed.append)
+    watch.begin()
+    watch.settled = True
     for number, told in enumerate([False, True, False, False]):
-        assert watching.inotify is not None
+        assert watch.inotify is not None
         (tree / "services/web/src/web/app.py").write_text(f"saved = {number}")
-        watching.due = 0.0 if told else monotonic()
-        watching.look()
-    assert watching.inotify is None
+        watch.due = 0.0 if told else monotonic()
+        watch.look()
+    assert watch.inotify is None
     assert len(followed) == 4
 
 

@@ -55,3 +55,12 @@ def test_a_second_signal_ends_it_at_once_and_still_cleans_up():
     out, _ = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGTERM
     assert out.endswith("cleaned up\n")
+
+
+def test_a_worker_logs_as_its_settings_say():
+    work = "from chassis import logs, program; logs.configure('WARNING', 'text'); next(program.every(1)); " + (
+        "import logging; logging.warning('grave'); logging.info('light')"
+    )
+    run = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, timeout=20, check=True)
+    assert "WARNING root: grave" in run.stdout
+    assert "light" not in run.stdout

@@ -36,8 +36,12 @@ def until_signal(settings: Settings | None = None) -> Iterator[threading.Event]:
 
     The first signal interrupts nothing: the work at hand is finished, then `wait()` returns True.
     The second raises SystemExit(128 + its number) wherever the main thread is, so `finally` still runs.
+    Logs go out as the settings say, and stay as they are where they go out already.
     """
-    logs.configure(**({"level": settings.log_level, "format": settings.log_format} if settings else {}))
+    if settings:
+        logs.configure(settings.log_level, settings.log_format)
+    elif not logging.getLogger().handlers:
+        logs.configure_early()
     stop = threading.Event()
 
     def handle(signum: int, frame: Any) -> None:

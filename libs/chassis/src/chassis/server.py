@@ -54,8 +54,6 @@ def configure(namespace: dict[str, Any], wsgi_app: str, asgi: bool = False) -> N
     namespace.update(options(settings, wsgi_app))
     if asgi:
         namespace.update(ASGI)
-    if asgi and settings.development:  # chassis.dev is WSGI's
-        namespace.update(reload=True, preload_app=False, workers=1)
 
 
 def become_granian(target: str) -> None:

@@ -34,6 +34,10 @@ class Ended(Exception):
         super().__init__(f"The server ended by itself, with status {status}. The log says more.")
 
 
+class Unloadable(Exception):
+    """The ASGI app can't be had; the cause says why. A page is WSGI's, so another server has to show it."""
+
+
 class Generation:
     """The supervisor's view of one: its gunicorn's process, and its worker's once that serves."""
 
@@ -61,12 +65,13 @@ def run(code: int, supervisor: "Supervisor", error: BaseException | None) -> NoR
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: nothing is left behind
     libraries.forget(supervisor.root)
     supervisor.compiled.use()
-    listen(supervisor.root)
     sys.argv = ["gunicorn"]
     try:
         if error is None:
             try:
                 Server(code, supervisor).run()
+            except Unloadable as problem:
+                error = problem.__cause__
             except Exception as problem:
                 error = problem
         if error is not None:
@@ -85,6 +90,7 @@ class Served:
 
     def __init__(self, code: int, supervisor: "Supervisor") -> None:
         self.code, self.supervisor, self.error = code, supervisor, None
+        self.layer: Layer | None = None
         super().__init__()
 
     def do_load_config(self) -> None:
@@ -108,18 +114,23 @@ class Served:
             "on_exit": lambda server: None,  # the counters are the supervisor's
             "post_worker_init": lambda worker: (initialised(worker), self.tell(worker)),
         }
+        self.is_asgi = self.cfg.worker_class_str == "asgi"
+        if self.is_asgi:
+            chosen["worker_class"] = deaf_when_told(self.cfg.worker_class)
         for name, value in chosen.items():
             self.cfg.set(name, value)
 
     def tell(self, worker: Any) -> None:
         self.say(worker=worker.pid, broken=self.error is not None)
-        self.layer.migrations.start()
+        if self.layer:
+            self.layer.migrations.start()
 
     def say(self, **message: Any) -> None:
         with suppress(OSError):
             self.supervisor.theirs.send(json.dumps({"code": self.code, **message}).encode())
 
     def dressed(self, app: Any) -> Any:
+        listen(self.supervisor.root)
         self.layer = Layer(app, self.code, self.supervisor, self.say)
         return self.layer
 
@@ -141,10 +152,12 @@ class Server(Served, WSGIApplication):
         try:
             app = util.import_app(self.app_uri)
         except BaseException as error:  # SystemExit too: whatever it is, the developer should see it
+            if self.is_asgi:
+                raise Unloadable from error
             log.exception("the app can't start")
             self.error = error
             return self.dressed(self.broken(error))
-        return self.dressed(app)
+        return app if self.is_asgi else self.dressed(app)
 
 
 class Fallback(Served, BaseApplication):
@@ -167,3 +180,15 @@ def check_settings() -> None:
     from chassis.entrypoint import settings_class
 
     settings_class().load()
+
+
+def deaf_when_told(asgi: type) -> type:
+    """gunicorn's ASGI worker, which would take new requests for up to a second after it was told to end."""
+
+    class Deaf(asgi):
+        def handle_exit_signal(self) -> None:
+            super().handle_exit_signal()
+            for server in self.servers:
+                server.close()
+
+    return Deaf

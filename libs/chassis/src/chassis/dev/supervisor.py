@@ -14,21 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
-from dotenv import dotenv_values
-
 from chassis import logs
-from chassis.dev import dependencies, generation, libraries
+from chassis.dev import dependencies, generation, libraries, waiting
 from chassis.dev.live import Hub
-from chassis.dev.sources import Inotify, Sources
+from chassis.dev.sources import Kind, Sources
 from chassis.dev.state import State
 
-POLL = 0.05  # seconds between looks where nothing says when to look
-FALLBACK = 1.0  # the same, beside inotify
-SHARE = 0.05  # of a CPU that looking may take: a large tree is looked at less often
-SETTLE = 0.005  # seconds from the first event to the look: one tick of the file system's clock, and a "save all"
-STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-RELOAD = ("auto", "inotify", "poll")
-SILENT = 2  # changes without an event, one after the other, after which inotify is given up
 LISTENER = "DEV_LISTENER"  # the port's descriptor, where this process has started itself anew
 
 log = logging.getLogger("dev")
@@ -36,19 +27,9 @@ log = logging.getLogger("dev")
 
 def main() -> None:
     logs.configure(format="text")
-    dotenv = dotenv_values(Path.cwd().parents[1] / ".env")
-    reload = os.environ.get("RELOAD") or dotenv.get("RELOAD") or "auto"
-    forget(dotenv)
-    if reload not in RELOAD:
-        sys.exit(f"RELOAD must be one of {', '.join(RELOAD)}, not {reload!r}.")
-    sys.exit(Supervisor(Path.cwd().parents[1], Path.cwd(), listener(), reload).run())
-
-
-def forget(dotenv: dict[str, str | None]) -> None:
-    """Compose has put `.env` into the environment, where it would hide what is saved there later."""
-    for name, value in dotenv.items():
-        if os.environ.get(name) == value:
-            del os.environ[name]
+    root = Path.cwd().parents[1]
+    reload = waiting.setting(root)
+    sys.exit(Supervisor(root, Path.cwd(), listener(), reload).run())
 
 
 def listener() -> socket.socket:
@@ -78,12 +59,10 @@ class Supervisor:
         self.generations: dict[int, generation.Generation] = {}
         self.current: generation.Generation | None = None
         self.notices: dict[str, list[str]] = {}
-        self.stopping = self.shown = False
+        self.stopping = False
         self.sources = Sources(root, service)
+        self.watch = waiting.Watch(self.sources, self.selector, reload, self.follow)
         self.dependencies = dependencies.Declared(root)
-        self.inotify = self.watch() if reload != "poll" else None
-        self.polled = reload != "inotify" or self.inotify is None
-        self.due, self.silent = 0.0, 0
 
     def run(self) -> int:
         """Serves until a signal says to stop. Returns the exit status."""
@@ -93,9 +72,9 @@ class Supervisor:
         self.listen()
         self.start()
         while not self.stopping:
-            for key, _ in self.selector.select(self.pause()):
+            for key, _ in self.selector.select(self.watch.pause()):
                 key.data()
-            self.look()
+            self.watch.look()
         self.stop()
         shutil.rmtree(metrics, ignore_errors=True)
         return 0
@@ -112,68 +91,14 @@ class Supervisor:
         return place
 
     def listen(self) -> None:
-        reader, writer = socket.socketpair()
-        for end in (reader, writer, self.ours):
-            end.setblocking(False)
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self.wakeup = reader, writer
-        for each in STOP:
-            signal.signal(each, self.asked_to_stop)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        self.selector.register(reader, selectors.EVENT_READ, self.signalled)
+        self.ours.setblocking(False)
+        self.signals = waiting.Signals(self.selector, self.asked_to_stop, self.reap)
         self.selector.register(self.ours, selectors.EVENT_READ, self.hear)
-        if self.inotify:
-            self.selector.register(self.inotify.descriptor, selectors.EVENT_READ, self.look_now)
+        self.watch.begin()
 
-    # --- the sources
-
-    def watch(self) -> Inotify | None:
-        try:
-            watcher = Inotify()
-            watcher.watch(self.sources.folders)
-            return watcher
-        except OSError as error:
-            log.warning("looking at the sources at intervals, since inotify does not work here: %s", error.strerror)
-            return None
-
-    def pause(self) -> float | None:
-        return max(0.0, self.due - monotonic()) if self.polled else None
-
-    def look_now(self) -> None:
-        sleep(SETTLE)
-        self.inotify.drain()
-        self.due = 0.0
-        if not self.polled:
-            self.look(told=True)
-
-    def look(self, told: bool = False) -> None:
-        if not told and (not self.polled or monotonic() < self.due):
-            return
-        silent = self.due > 0  # no event has told us: the interval is over
-        begun = monotonic()
-        changes = self.sources.changes()
-        if self.inotify:
-            with suppress(OSError):
-                self.inotify.watch(self.sources.folders)
-        if changes:
-            self.silent = self.silent + 1 if silent and self.shown else 0
-        if self.inotify and self.polled and self.silent >= SILENT:
-            self.give_up_inotify()
-        spent = monotonic() - begun
-        self.due = monotonic() + max(FALLBACK if self.inotify else POLL, spent / SHARE)
-        if changes:
-            self.follow(changes)
-
-    def give_up_inotify(self) -> None:
-        """Looks found what no event had told of, more often than by chance: this file system has none."""
-        log.info("inotify is silent here: looking at the sources every %g s (RELOAD=poll says so at once)", POLL)
-        self.selector.unregister(self.inotify.descriptor)
-        self.inotify.close()
-        self.inotify = None
-
-    def follow(self, changes: dict[str, str]) -> None:
+    def follow(self, changes: dict[str, Kind]) -> None:
         kinds = set(changes.values())
-        named = next(iter(changes)) + (f" and {len(changes) - 1} more" if len(changes) > 1 else "")
+        named = waiting.named(changes)
         if "server" in kinds:
             self.start_anew(named)
         if "dependencies" in kinds:
@@ -208,24 +133,24 @@ class Supervisor:
         self.notices.pop("database", None)
         sys.stdout.flush()
         # Blocked: a signal to the child must not meet this process's handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+        signal.pthread_sigmask(signal.SIG_BLOCK, waiting.STOP)
         if (pid := os.fork()) == 0:
             self.let_go()
             generation.run(code, self, error)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting.STOP)
         self.current = self.generations[pid] = generation.Generation(code, pid, fallback=error is not None)
 
     def let_go(self) -> None:
         """In a fork: what is the parent's alone."""
         signal.set_wakeup_fd(-1)
-        for each in (*STOP, signal.SIGCHLD):
+        for each in (*waiting.STOP, signal.SIGCHLD):
             signal.signal(each, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting.STOP)
         self.hub.close()
         self.selector.close()
         self.ours.close()
-        if self.inotify:
-            self.inotify.close()
+        if self.watch.inotify:
+            self.watch.inotify.close()
 
     def retire(self) -> None:
         """The old code takes no new request from here on, and finishes those that it has."""
@@ -259,9 +184,9 @@ class Supervisor:
 
     def show(self) -> None:
         log.info("%s after %d ms", "the error page is up" if self.current.broken else "serving", self.current.took)
-        if not self.shown and (url := os.environ.get("DEV_URL")):
+        if not self.watch.settled and (url := os.environ.get("DEV_URL")):
             log.info("open %s", url)
-        self.shown = True
+        self.watch.settled = True
 
     def tell(self) -> None:
         if self.current and self.current.worker:
@@ -270,11 +195,6 @@ class Supervisor:
             self.hub.tell({**stamp._asdict(), "broken": self.current.broken, "notices": notices})
 
     # --- signals
-
-    def signalled(self) -> None:
-        with suppress(BlockingIOError):
-            self.wakeup[0].recv(4096)
-        self.reap()
 
     def reap(self) -> None:
         with suppress(ChildProcessError):
