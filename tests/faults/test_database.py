@@ -1,6 +1,7 @@
 """Postgres killed, restarted, frozen, cut off, full: bounded errors, the truth, and no hand needed."""
 
 import subprocess
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -77,6 +78,31 @@ def test_killed_backends_are_no_error_for_the_next_request(stack):
         status(url)
     stack.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'web'")
     assert [status(url) for _ in range(12)] == [200] * 12
+
+
+def test_new_connections_do_without_a_resolver_that_says_nothing(stack):
+    """The engine is the containers' resolver, and takes its time while it is busy with images or starts again."""
+    rows = stack.url("web-b", "/probe/rows")
+    assert status(rows) == 200
+    with silent_resolver(stack, "web-b"):
+        for _ in range(3):
+            stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'web'")
+            assert {status(rows) for _ in range(8)} == {200}
+
+
+@contextmanager
+def silent_resolver(stack, service):
+    path = stack.container(service)["ResolvConfPath"]
+    former = subprocess.run([*as_root(), "cat", path], check=True, capture_output=True).stdout
+
+    def write(content):
+        subprocess.run([*as_root(), "tee", path], input=content, check=True, capture_output=True)
+
+    write(b"nameserver 192.0.2.1\noptions timeout:1 attempts:1\n")  # RFC 5737: nobody's
+    try:
+        yield
+    finally:
+        write(former)
 
 
 def test_postgres_frozen(stack, figures):

@@ -3,8 +3,11 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
+import psycopg2
 import pytest
 import sqlalchemy
 from flask import Flask
@@ -135,6 +138,56 @@ def test_a_restart_while_idle_is_no_error(own, waits):
     server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'own'")
     with engine.connect() as connection:
         assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+@pytest.fixture
+def resolver(monkeypatch):
+    """What it says to libpq, and where that connected to: a word that is no name leads nowhere."""
+    found, connect = SimpleNamespace(error=None, addresses=[]), psycopg2.connect
+
+    def look_up(*arguments, **parameters):
+        found.addresses.append(parameters.get("hostaddr"))
+        if found.error and "hostaddr" not in parameters:
+            raise psycopg2.OperationalError(f'could not translate host name "db" to address: {found.error}')
+        return connect(*arguments, **parameters)
+
+    monkeypatch.setattr(psycopg2, "connect", look_up)
+    return found
+
+
+def test_while_the_resolver_says_nothing_a_new_connection_goes_where_the_database_was(own, resolver, monkeypatch):
+    _, settings = own
+    engine = db.create_engine(settings)
+    engine.connect().close()
+    resolver.error = "Temporary failure in name resolution"
+    with engine.connect(), engine.connect() as second:
+        assert second.execute(text("SELECT 1")).scalar() == 1
+    monkeypatch.setattr(postgres.LastAddress, "TRUST", -1.0)  # nobody has answered there for long
+    with engine.connect(), engine.connect(), pytest.raises(sqlalchemy.exc.OperationalError):
+        engine.connect()
+    assert resolver.addresses == [None, None, "127.0.0.1", None]
+
+
+def test_a_database_whose_name_is_gone_is_not_looked_for_where_it_was(own, resolver):
+    _, settings = own
+    engine = db.create_engine(settings)
+    with engine.connect():
+        resolver.error = "Name or service not known"
+        with pytest.raises(sqlalchemy.exc.OperationalError):
+            engine.connect()
+    assert resolver.addresses == [None, None]
+
+
+def test_a_fork_knows_where_the_database_was(own, resolver):
+    _, settings = own
+    engine = db.create_engine(settings)
+    engine.connect().close()
+    resolver.error = "Temporary failure in name resolution"
+    if (child := os.fork()) == 0:
+        with suppress(BaseException), engine.connect() as connection:
+            os._exit(connection.execute(text("SELECT 7")).scalar())
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_a_connection_is_tried_after_a_rest_but_not_between_two_requests_of_a_busy_app(own, monkeypatch):

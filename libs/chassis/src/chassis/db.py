@@ -59,9 +59,10 @@ def create_engine(settings: Settings, **options: Any) -> sqlalchemy.Engine:
         pool_timeout=settings.database_pool_timeout,
         **{**pool, **options},
     )
-    event.listen(engine, "checkin", _note_the_time)
+    address = postgres.LastAddress()
+    event.listen(engine, "checkin", partial(_note_the_time, address))
     event.listen(engine, "checkout", partial(_find_out_whether_it_lives, engine.dialect))
-    event.listen(engine, "do_connect", _CurrentPassword(settings))
+    event.listen(engine, "do_connect", _Connect(settings, address))
     event.listen(engine, "before_cursor_execute", _add_request_id, retval=True)
     # A child must neither use its parent's sockets nor close them under the parent.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
@@ -80,8 +81,8 @@ def engine_url(address: Address) -> sqlalchemy.URL:
     )
 
 
-class _CurrentPassword:
-    """Connects with the password that stands in its file now.
+class _Connect:
+    """Connects with the password that stands in its file now, and to the last address while none can be looked up.
 
     While a password is being rotated, Postgres and the file differ for a moment: a refused one is
     tried again as the file has it by then.
@@ -89,22 +90,30 @@ class _CurrentPassword:
 
     PAUSE, PATIENCE = 0.1, 2.0  # seconds
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, address: postgres.LastAddress) -> None:
         self.password = SecretFile("DATABASE_PASSWORD", settings.database.password)
         self.timeout = settings.database_connect_timeout
+        self.address = address
 
     def __call__(self, dialect: Any, record: Any, arguments: list, parameters: dict) -> Any:
         until = monotonic() + self.PATIENCE
+        own: dict[str, Any] = {}  # the engine's own parameters are every thread's
         while True:
-            parameters["password"] = self.password.read(at_once=True)
-            parameters["connect_timeout"] = postgres.seconds_to_connect(self.timeout)
+            own["password"] = self.password.read(at_once=True)
+            own["connect_timeout"] = postgres.seconds_to_connect(self.timeout)
             try:
-                return dialect.connect(*arguments, **parameters)
+                connection = dialect.connect(*arguments, **parameters | own)
             except psycopg2.OperationalError as error:
+                if "hostaddr" not in own and (address := self.address.instead(error)):
+                    own["hostaddr"] = address
+                    continue
                 refused = "password authentication failed" in str(error)
                 if not refused or self.password.path is None or monotonic() > until:
                     raise
-            sleep(self.PAUSE)
+                sleep(self.PAUSE)
+            else:
+                self.address.note(connection)
+                return connection
 
 
 def _add_request_id(
@@ -123,8 +132,10 @@ def _names_for_the_shell() -> dict[str, Any]:
     return {"session": session(), "select": sqlalchemy.select} | {each.__name__: each for each in classes}
 
 
-def _note_the_time(connection: Any, record: Any) -> None:
-    record.info["idle_since"] = monotonic()
+def _note_the_time(address: postgres.LastAddress, connection: Any, record: Any) -> None:
+    record.info["idle_since"] = now = monotonic()
+    if connection is not None:  # else it was given up
+        address.answered[0] = now
 
 
 def _find_out_whether_it_lives(dialect: Any, connection: Any, record: Any, proxy: Any) -> None:

@@ -9,6 +9,7 @@ one of a server's, it waits in libpq, which costs a third less CPU, and a thread
 
 import functools
 import math
+import mmap
 import os
 import select
 import socket
@@ -224,6 +225,34 @@ def within(seconds: float) -> Iterator[None]:
 def seconds_to_connect(allowed: int) -> int:
     """What libpq's `connect_timeout` may be here, which knows whole seconds."""
     return max(1, math.ceil(min(allowed, _until.get() - monotonic())))
+
+
+class LastAddress:
+    """Where the database's name led to last, known to all forks: for while the resolver says nothing.
+
+    In a container the engine is the resolver, and one that is busy with images, or that restarts, may be silent for
+    seconds. Only trusted for TRUST seconds after the database has answered there: later, it may be another's.
+    """
+
+    TRUST = 30.0  # seconds
+    SILENCE = "Temporary failure in name resolution"  # gai_strerror(3) of EAI_AGAIN
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, 64)
+        self.answered = memoryview(self.memory)[:8].cast("d")  # when, by the clock that all processes share
+
+    def note(self, connection: Any) -> None:
+        """The peer of a connection that has just been opened."""
+        with socket.socket(fileno=os.dup(connection.fileno())) as its:
+            if its.family != socket.AF_UNIX:
+                self.memory[8:] = its.getpeername()[0].encode().ljust(56, b"\0")
+                self.answered[0] = monotonic()
+
+    def instead(self, error: BaseException) -> str | None:
+        """The address to connect to where this is how the lookup failed."""
+        if self.SILENCE in str(error) and self.answered[0] > monotonic() - self.TRUST:
+            return self.memory[8:].rstrip(b"\0").decode() or None
+        return None
 
 
 def reason(error: BaseException) -> str:
