@@ -58,6 +58,8 @@ class Restarter:
         self.again, self.due = False, math.inf
         # A group of its own: Ctrl-C is this process's, and reaches the program as the SIGTERM of every other end.
         self.process = subprocess.Popen(COMMAND, process_group=0)
+        if self.stopping:  # asked since it was looked at
+            self.end()
 
     def pause(self) -> float | None:
         times = [self.watch.pause(), max(0.0, self.due - monotonic()) if self.process else None]
