@@ -142,7 +142,7 @@ def test_a_restart_while_idle_is_no_error(own, waits):
 
 @pytest.fixture
 def resolver(monkeypatch):
-    """What it says to libpq, and where that connected to: a word that is no name leads nowhere."""
+    """`error` is what it says to libpq from now on; `addresses`, what each attempt was given in its place."""
     found, connect = SimpleNamespace(error=None, addresses=[]), psycopg2.connect
 
     def look_up(*arguments, **parameters):
