@@ -18,14 +18,20 @@ from chassis.settings import Settings
 from chassis.testing.postgres import Postgres
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of this module's own, since a test may freeze it for a while."""
+    with Postgres(tmp_path_factory.mktemp("own"), durable=False) as server:
+        server.create("own")
+        yield server
+
+
 @pytest.fixture
-def own(tmp_path):
-    """A server that a test may freeze, and settings whose bounds are short."""
-    with Postgres(tmp_path / "pg", durable=False) as server:
-        address = server.create("own")
-        bounds = {"DATABASE_STATEMENT_TIMEOUT": "0.5", "DATABASE_CONNECT_TIMEOUT": "1"}
-        environ = {"APP_ENV": "test", "SECRET_KEY": "k", "DATABASE_URL": address.url, **bounds}
-        yield server, Settings.load(environ)
+def own(server):
+    """The server, and settings whose bounds are short."""
+    bounds = {"DATABASE_STATEMENT_TIMEOUT": "0.5", "DATABASE_CONNECT_TIMEOUT": "1"}
+    environ = {"APP_ENV": "test", "SECRET_KEY": "k", "DATABASE_URL": server.address("own").url, **bounds}
+    return server, Settings.load(environ)
 
 
 @pytest.fixture(params=["a program's", "a server's"])
@@ -135,7 +141,7 @@ def test_a_restart_while_idle_is_no_error(own, waits):
     engine = db.create_engine(settings)
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))
-    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'own'")
+    server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'own'")
     with engine.connect() as connection:
         assert connection.execute(text("SELECT 1")).scalar() == 1
 

@@ -59,9 +59,8 @@ def untouched(postgres) -> Address:
 
 @pytest.fixture
 def settings(postgres, untouched, settings) -> Iterator[Settings]:
-    clone = postgres.clone(untouched)
-    yield replace(settings, database_url=clone.url)
-    postgres.drop(clone)
+    with postgres.lend(untouched) as address:
+        yield replace(settings, database_url=address.url)
 
 
 @pytest.fixture

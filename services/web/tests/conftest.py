@@ -33,9 +33,8 @@ def migrated(postgres: Postgres) -> Address:
 @pytest.fixture
 def address(postgres: Postgres, migrated: Address) -> Iterator[Address]:
     """This test's own database."""
-    clone = postgres.clone(migrated)
-    yield clone
-    postgres.drop(clone)
+    with postgres.lend(migrated) as lent:
+        yield lent
 
 
 @pytest.fixture

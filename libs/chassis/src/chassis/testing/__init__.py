@@ -1,6 +1,6 @@
 """pytest fixtures for every service, on a real Postgres. Not in any production image.
 
-A service's conftest.py gives `settings` (see `Postgres.clone`) and `app`; the rest is here.
+A service's conftest.py gives `settings` (see `Postgres.lend`) and `app`; the rest is here.
 """
 
 from collections.abc import Iterator

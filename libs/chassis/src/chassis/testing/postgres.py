@@ -13,7 +13,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,7 @@ class Postgres:
         self.directory, self.port, self.durable = directory, port or free_port(), durable
         self.bin = find_programs()
         self.names = itertools.count(1)
+        self.unwritten: dict[Address, Address] = {}  # by template: a copy that is still like it
 
     @property
     def data(self) -> Path:
@@ -98,6 +100,22 @@ class Postgres:
             )
         )
         return replace(template, name=name)
+
+    @contextmanager
+    def lend(self, template: Address) -> Iterator[Address]:
+        """A database like `template` for one test: the copy lent before where nothing has been written since, which
+        takes 10 ms, else a new one, 60 ms."""
+        address = self.unwritten.pop(template, None) or self.clone(template)
+        before = self._next_transaction()
+        yield address
+        if self._next_transaction() == before:
+            self.unwritten[template] = address
+        else:
+            self.drop(address)
+
+    def _next_transaction(self) -> int:
+        """The id that the next transaction takes which writes: reading takes none (Postgres manual, 67.1)."""
+        return self.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0]
 
     def drop(self, address: Address) -> None:
         self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(address.name)))
