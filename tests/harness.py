@@ -18,12 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
-import services
-from services import Service as Service
+import inventory
+from inventory import Service as Service
 
 ROOT = Path(__file__).parents[1]
-# Found here and not in each test: pytest imports the tests of services/ under that name as well.
-SERVICES = services.all()
+SERVICES = inventory.all()
 # What a developer has set must not leak into a test's stack, nor what `make test` tells a make below it.
 OURS = (
     "BACKUP_",

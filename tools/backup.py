@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import engine
-import services
+import inventory
 
 ROOT = Path(__file__).parents[1]
 BACKUPS = ROOT / "backups"
@@ -181,7 +181,7 @@ def check(path: Path) -> Contents:
 
 def migrate(service: str, database: str) -> str:
     """Brings an older backup to this release's schema before any request meets it."""
-    job = services.find(service).job
+    job = inventory.find(service).job
     command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "--env", f"DATABASE_NAME={database}", job]
     run = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if not run.returncode:

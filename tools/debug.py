@@ -3,15 +3,15 @@
 import json
 
 import environment
-import services
-from services import Service
+import inventory
+from inventory import Service
 
 MODULE = "chassis.dev.editor"
 
 
 def port() -> int:
     """Raises ValueError."""
-    return services.port(environment.get("DEBUG_PORT", "5678"), "DEBUG_PORT")
+    return inventory.port(environment.get("DEBUG_PORT", "5678"), "DEBUG_PORT")
 
 
 def settings() -> dict[str, str]:

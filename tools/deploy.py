@@ -19,7 +19,7 @@ from pathlib import Path
 
 import engine
 import init
-import services
+import inventory
 
 ROOT = Path(__file__).parents[1]
 ENV, LOCK = ROOT / ".env", ROOT / ".deploy.lock"
@@ -97,7 +97,7 @@ def prepare(release: str) -> None:
 
 def images(release: str) -> None:
     """Builds them; a tag that was asked for by name is taken from here or from the registry."""
-    first = [[*each.replicas, each.name][0] for each in services.all()]
+    first = [[*each.replicas, each.name][0] for each in inventory.all()]
     if not os.environ.get("TAG"):
         expect(build(first, release), "the build failed, and the old release serves on")
     elif missing(release, *first) and compose("pull", *first, tag=release).returncode:
@@ -134,7 +134,7 @@ def exists(image: str) -> bool:
 def roll(release: str, former: str) -> None:
     """Replaces the replicas one after the other; where one fails, all go back to the former release."""
     done: list[str] = []
-    for replicas in [each.replicas for each in services.all()]:
+    for replicas in [each.replicas for each in inventory.all()]:
         if replicas and missing(release, replicas[0]):  # a rollback to before there was such a service
             print(f"  {replicas[0]} stays: there is no image of {release}", flush=True)
             continue
@@ -176,7 +176,7 @@ def restore(replicas: list[str], former: str) -> None:
 
 def jobs() -> list[str]:
     """What runs once before a release serves."""
-    return [each.job for each in services.all() if each.job]
+    return [each.job for each in inventory.all() if each.job]
 
 
 def healthy(replica: str) -> bool:

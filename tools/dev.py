@@ -16,11 +16,11 @@ from pathlib import Path
 import debug
 import engine
 import environment
-import services
-from services import Service
+import inventory
+from inventory import Service
 
 ROOT = Path(__file__).parents[1]
-FILES = ["compose/base.yaml", "compose/dev.yaml", *(f"compose/{each.name}.dev.yaml" for each in services.all())]
+FILES = ["compose/base.yaml", "compose/dev.yaml", *(f"compose/{each.name}.dev.yaml" for each in inventory.all())]
 COMPOSE = ["docker", "compose", *(word for file in FILES for word in ("--file", file))]
 if (ROOT / ".env").exists():  # it lies beside compose.yaml, where compose does not look for it
     COMPOSE += ["--env-file", ".env"]
@@ -102,8 +102,8 @@ def built(word: str) -> bool:
 def choose(verb: str, name: str) -> tuple[list[Service], dict[Service, int]]:
     """The services that run all the time, or the one named; the ports of those that serve, told to compose."""
     try:
-        chosen = [services.find(name)] if name else [each for each in services.all() if each.kind != "script"]
-        ports = {each: each.dev_port for each in services.all() if each.serves}
+        chosen = [inventory.find(name)] if name else [each for each in inventory.all() if each.kind != "script"]
+        ports = {each: each.dev_port for each in inventory.all() if each.serves}
         if verb == "debug" and chosen[0].kind != "web":
             raise ValueError(f"the debugger runs services of the kind web, and {name} is of the kind {chosen[0].kind}")
         debug.port()

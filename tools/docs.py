@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import chassis.settings
+import inventory
 import picture
-import services
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?")
@@ -93,17 +93,17 @@ def deployment() -> list[Setting]:
     return [Setting(name, defaults[name], meaning) for name, meaning in explained.items() if name in defaults]
 
 
-def others() -> list[services.Service]:
+def others() -> list[inventory.Service]:
     """Those that serve on another port than DEV_PORT in development."""
-    return [each for each in services.all() if each.serves and each.port != services.FIRST_PORT]
+    return [each for each in inventory.all() if each.serves and each.port != inventory.FIRST_PORT]
 
 
 def own_settings() -> dict[str, list[Setting]]:
     """What each service adds to the chassis's settings; those that add nothing are left out."""
-    sys.path[:0] = [str(each.directory / "src") for each in services.all()]  # one that is not installed yet, too
+    sys.path[:0] = [str(each.directory / "src") for each in inventory.all()]  # one that is not installed yet, too
     shared = {each.name for each in fields(chassis.settings.Settings)}
     found = {}
-    for each in services.all():
+    for each in inventory.all():
         settings = described(importlib.import_module(f"{each.name}.settings").Settings, without=shared)
         found |= {each.name: settings} if settings else {}
     return found

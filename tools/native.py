@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import debug
-import services
+import inventory
 from chassis.settings import Address
 from chassis.testing.postgres import Postgres, PostgresError
-from services import Service
+from inventory import Service
 
 ROOT = Path(__file__).parents[1]
 STOP_TIMEOUT = 10  # seconds
@@ -20,7 +20,7 @@ STOP_TIMEOUT = 10  # seconds
 
 def main(names: list[str]) -> None:
     debugged = "--debug" in names
-    chosen = [services.find(name) for name in names if name != "--debug"]
+    chosen = [inventory.find(name) for name in names if name != "--debug"]
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, lambda number, frame: sys.exit(0))
     with Postgres(ROOT / ".data/postgres") as postgres:
@@ -88,7 +88,7 @@ def serve(running: list[subprocess.Popen]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:] or [service.name for service in services.all() if service.kind != "script"])
+        main(sys.argv[1:] or [service.name for service in inventory.all() if service.kind != "script"])
     except (LookupError, PostgresError) as error:
         sys.exit(f"make dev: {error}")
     except KeyboardInterrupt:

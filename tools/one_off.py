@@ -34,7 +34,7 @@ def main(service: str, kind: str, *words: str) -> int:
 def environment(service: str, port: int) -> dict[str, str]:
     """What `make dev` gives the app, the database in parts, so that DATABASE_USER can be another."""
     database = {"HOST": "127.0.0.1", "PORT": str(port), "NAME": service, "USER": service, "PASSWORD": PASSWORD}
-    given = {**native.environment(place.services.find(service)), "PGPASSWORD": PASSWORD}
+    given = {**native.environment(place.inventory.find(service)), "PGPASSWORD": PASSWORD}
     return given | {f"DATABASE_{name}": value for name, value in database.items()}
 
 
@@ -54,7 +54,7 @@ def server() -> Iterator[Postgres]:
             yield postgres
             return
         with postgres:
-            for service in place.services.all():
+            for service in place.inventory.all():
                 if service.database:
                     postgres.create(service.name)
             fcntl.flock(lock, fcntl.LOCK_SH)

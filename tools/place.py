@@ -16,7 +16,7 @@ from typing import IO, Protocol
 
 import dev
 import engine
-import services
+import inventory
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / ".cache/one-off.lock"  # held by every command that needs a database started for it
@@ -116,7 +116,7 @@ def find(service: str, database: bool = True) -> Iterator[Place]:
         yield Stack(dev.COMPOSE, service)
     elif problem or native_runs():
         yield native(service)
-    elif (replica := services.find(service).replicas[:1]) and runs(["docker", "compose"], *replica):
+    elif (replica := inventory.find(service).replicas[:1]) and runs(["docker", "compose"], *replica):
         yield Stack(["docker", "compose"], *replica, production=True)
     else:
         with one_off(service, database) as place:
@@ -204,9 +204,9 @@ def history(place: Stack) -> list[str]:
     return [] if place.production else ["--env", "PYTHON_HISTORY=/app/.cache/python_history"]
 
 
-def check_service(name: str) -> services.Service:
+def check_service(name: str) -> inventory.Service:
     """Raises Unavailable where there is none of that name."""
-    known = {service.name: service for service in services.all()}
+    known = {service.name: service for service in inventory.all()}
     if name not in known:
         raise Unavailable(f"there is no service {name!r}: s= takes one of {', '.join(known)}")
     return known[name]

@@ -14,11 +14,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import inventory
 import names
 import native
-import services
 import tree
-from services import Service
+from inventory import Service
 
 WORDS = ("name", "kind", "db", "path", "host", "yes")
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def add(word: dict[str, str]) -> None:
         copier("copy", "--quiet", "--defaults", f"--vcs-ref={head()}", *data, ".", ".")
         include(lambda files: [*files, f"compose/{name}.yaml"])
         settle()
-    service = services.find(name)
+    service = inventory.find(name)
     print(f"The {service.kind} {name} is there:\n\n{tree.changes()}\n")
     print(f"Look at it, `make test s={name}`, and commit. {WHAT_NEXT[service.kind].format(name=name)}")
     if service.serves:
@@ -71,8 +71,8 @@ def check(name: str, word: dict[str, str]) -> dict[str, str | bool | int]:
     if fault := names.fault(name) or taken(name):
         raise Refused(fault)
     kind = word["kind"] or "web"
-    if kind not in services.KINDS:
-        raise Refused(f"kind is {kind!r}: it must be one of {', '.join(services.KINDS)}")
+    if kind not in inventory.KINDS:
+        raise Refused(f"kind is {kind!r}: it must be one of {', '.join(inventory.KINDS)}")
     if word["db"] not in ("", "yes", "no"):
         raise Refused(f"db is {word['db']!r}: it must be yes or no")
     database = word["db"] == "yes" or (kind == "web" and not word["db"])
@@ -83,13 +83,13 @@ def check(name: str, word: dict[str, str]) -> dict[str, str | bool | int]:
         raise Refused(f"path and host are for what serves; {kind} does not")
     host = check_host(word["host"])
     path = check_path(word["path"] or ("/" if host else f"/{name}"), host) if serves else "/"
-    port = max(each.port for each in services.all()) + 1
+    port = max(each.port for each in inventory.all()) + 1
     return {"name": name, "kind": kind, "database": database, "path": path, "host": host, "port": port}
 
 
 def taken(name: str) -> str | None:
     """What has the name already, as the end of a sentence."""
-    if (ROOT / "services" / name).exists() or name in {each.name for each in services.all()}:
+    if (ROOT / "services" / name).exists() or name in {each.name for each in inventory.all()}:
         return f"there is a service {name} already"
     if name in RESERVED:
         return f"{name} is reserved, since something else goes by it"
@@ -116,7 +116,7 @@ def claimed() -> set[str]:
 def check_host(host: str) -> str:
     if host and not HOST.fullmatch(host):
         raise Refused(f"host is {host!r}: it must be a domain in lower case, such as billing.example.com")
-    if host and host in {each.host for each in services.all()}:
+    if host and host in {each.host for each in inventory.all()}:
         raise Refused(f"host {host} is another service's")
     return host
 
@@ -132,7 +132,7 @@ def check_path(path: str, host: str) -> str:
     first = path.split("/")[1]
     if first in PATHS:
         raise Refused(f"path {path} lies in /{first}, which is every service's own")
-    for other in services.all():
+    for other in inventory.all():
         if other.serves and not other.host and other.prefix:
             if f"{path}/".startswith(f"{other.prefix}/") or f"{other.prefix}/".startswith(f"{path}/"):
                 raise Refused(f"path {path} meets {other.path}, the path of {other.name}")
@@ -210,7 +210,7 @@ def generated(name: str) -> Service:
     if not name:
         raise Refused("name is not set: name=billing")
     try:
-        service = services.find(name)
+        service = inventory.find(name)
     except LookupError:
         raise Refused(f"there is no service {name}") from None
     if not (ROOT / ".copier" / f"{name}.yml").exists():
