@@ -36,8 +36,9 @@ dev: ## Run all services with hot reload, or s=web alone (DEV_PORT=8000, DOCKER=
 debug: ## Run a service under a debugger, which waits for an editor on port 5678 (s=web, DEBUG_PORT=…)
 	@SERVICE=$(or $(s),web) $(PYTHON) tools/dev.py debug
 
-test: .venv/installed ## Run all tests; one service's with s=web; pytest's options with args=…
-	@.venv/bin/python -m pytest $(if $(s),services/$(s)) $(args)
+test: .venv/installed ## Run every service's tests and the quick ones of the kit; one service's with s=web [args="-k health -x"]
+	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal $(if $(s),services/$(s)) $(args)
+	@$(if $(s)$(args),,echo "make prove adds real containers, a browser, forks and other machines, in 25 minutes.")
 
 check: lint test ## Run what CI runs
 

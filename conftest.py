@@ -1,0 +1,47 @@
+"""A test that is not marked `containers` starts no docker, whatever the machine: one that does fails by its name."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# First on the PATH, where the test's own programs find it too: the machine's docker, unless that is forbidden.
+GATE = """\
+#!/bin/sh
+if [ -e "$0.forbidden" ]; then
+    echo "docker $*" >> "$0.started"
+    echo "docker was started by a test that is not marked containers" >&2
+    exit 1
+fi
+exec "{docker}" "$@"
+"""
+DOCKER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="slipway-docker-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    gate = config.stash[DOCKER] = folder / "docker"
+    gate.write_text(GATE.format(docker=shutil.which("docker") or "/no-docker-here"))
+    gate.chmod(0o755)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not item.get_closest_marker("containers"):
+        item.config.stash[DOCKER].with_suffix(".forbidden").touch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item):
+    """What is removed after a test may ask docker: the fixtures of its module are shared with tests of containers."""
+    gate = item.config.stash[DOCKER]
+    gate.with_suffix(".forbidden").unlink(missing_ok=True)
+    yield
+    if (started := gate.with_suffix(".started")).exists():
+        commands = started.read_text().strip().replace("\n", ", ")
+        started.unlink()
+        pytest.fail(f"{item.nodeid} is not marked containers, and started {commands}", pytrace=False)
