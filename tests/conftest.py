@@ -66,9 +66,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_tree(tmp_path_factory.mktemp("checkout"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def production(checkout: Path) -> Iterator[Stack]:
-    """Production, as a new user starts it, on free ports and under a name of its own."""
+    """Production, as a new user starts it, on free ports and under a name of its own. A test leaves it as it was."""
     with started(Stack(checkout, unique("prod"), **ports())) as stack:
         yield stack
 
@@ -79,9 +79,9 @@ def probed_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_probe(copy_tree(tmp_path_factory.mktemp("probed")))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def probed(probed_checkout: Path) -> Iterator[Stack]:
-    """Production with the probe's routes: rows and forms that are no service's own."""
+    """Production with the probe's routes: rows and forms that are no service's own. A test leaves it as it was."""
     with started(Stack(probed_checkout, unique("probed"), **ports())) as stack:
         yield stack
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import wait_until
+from harness import Stack, copy_tree, ports, started, unique, wait_until, with_probe
 
 pytestmark = pytest.mark.containers
 
@@ -22,12 +22,14 @@ ROWS = "/probe/rows"
 
 
 @pytest.fixture(scope="module")
-def stack(probed):
-    """Production with two rows of the probe's."""
-    with probed.client() as client:
-        for title in ("First", "Second"):
-            assert client.post(ROWS, json={"title": title}).status_code == 201
-    return probed
+def stack(tmp_path_factory):
+    """Production of its own with two rows of the probe's, since its database and its volume are taken away."""
+    tree = with_probe(copy_tree(tmp_path_factory.mktemp("backup")))
+    with started(Stack(tree, unique("backup"), **ports())) as stack:
+        with stack.client() as client:
+            for title in ("First", "Second"):
+                assert client.post(ROWS, json={"title": title}).status_code == 201
+        yield stack
 
 
 @pytest.fixture(scope="module")

@@ -113,4 +113,4 @@ def test_rows_survive_down_and_up(production):
     production.sql("CREATE TABLE kept AS SELECT 'still here' AS text")
     production.compose("down")
     production.compose("up", "--detach", "--wait")
-    assert production.sql("SELECT text FROM kept") == "still here"
+    assert production.sql("SELECT text FROM kept; DROP TABLE kept") == "still here"

@@ -57,12 +57,14 @@ def fresh(tmp_path):
     return Stack(copy_tree(tmp_path), unique("doctor"))
 
 
+@pytest.mark.containers
 def test_doctor_finds_a_fresh_clone_well(fresh):
     run = doctor(fresh)
     assert "BAD" not in run.stdout
     assert run.returncode == 0
 
 
+@pytest.mark.containers
 def test_doctor_names_a_missing_secret_an_unknown_setting_and_windows_line_ends(fresh):
     fresh.make("init")
     (fresh.directory / "secrets/web_password").unlink()
@@ -93,6 +95,7 @@ def said_of(run):
     return [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
 
 
+@pytest.mark.containers
 def test_an_engine_that_does_not_answer_is_one_line(fresh):
     environment = {**fresh.environment, "DOCKER_HOST": "tcp://127.0.0.1:9"}
     (line,) = said_of(fresh.make("up", check=False, env=environment))
