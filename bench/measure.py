@@ -93,7 +93,8 @@ class Bench:
         project.write_text(project.read_text().replace('["chassis', f'["{NEW_DEPENDENCY}", "chassis', 1))
         uv = subprocess.run(["make", "--silent", "print-uv"], cwd=ROOT, capture_output=True, text=True, check=True)
         environment = {**os.environ, "UV_PYTHON": sys.executable}
-        subprocess.run([ROOT / uv.stdout.strip(), "lock", "--quiet"], cwd=tree, env=environment, check=True)
+        lock = [ROOT / uv.stdout.strip(), "lock", "--quiet"]
+        subprocess.run(lock, cwd=tree, env=environment, capture_output=True, check=True)
         return {"dependency_layers": [len(rig.layers(rig.build(tree, tag)) - before)]}
 
     def starts(self) -> Values:
@@ -184,12 +185,11 @@ class Bench:
     def redeploys(self) -> Values:
         """Three redeploys of a production stack under load; the test that proves it says what it saw."""
         command = [sys.executable, "-m", "pytest", "tests/stack/test_deploy.py", "-q", "-s", "-k", "under_load"]
-        run = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, "REQUIRE_ENGINE": "1"}, capture_output=True, text=True
-        )
+        environment = {**os.environ, "REQUIRE": "engine"}
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         said = re.search(r"(\d+) requests, (\d+) failed, p99 ([\d.]+) s", run.stdout)
         if not said:
-            raise AssertionError(f"the redeploy could not be measured: {run.stdout.strip()[-300:]}")
+            raise AssertionError(complaint(run))
         requests, failed, p99 = said.groups()
         return {
             "redeploy_requests": [float(requests)],
@@ -203,6 +203,19 @@ class Bench:
 
         took = reload.measure("docker", max(self.rounds, 2))
         return {"reload_ms": took["Python"], "reload_template_ms": took["template"], "reload_style_ms": took["style"]}
+
+
+def complaint(run: subprocess.CompletedProcess) -> str:
+    """What pytest says of the first test that failed, else the last thing that it said at all."""
+    failed = re.search(r"^(?:FAILED|ERROR) .+", run.stdout, re.MULTILINE)
+    said = failed[0] if failed else last_line(run.stderr) or last_line(run.stdout)
+    return said or f"pytest ended with status {run.returncode}"
+
+
+def last_line(text: str) -> str:
+    """The last that says something: make's own only says that a recipe failed."""
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line for line in lines if line and not re.match(r"make(\[\d+\])?: \*\*\*", line)), "")
 
 
 def timed(action: Callable[[], object]) -> float:
