@@ -306,6 +306,26 @@ def test_an_edit_of_the_development_server_itself_starts_it_anew_on_the_same_por
     wait_until("it to be new", lambda: dev.log.rindex("serving after") > dev.log.rindex("starts anew"))
 
 
+@pytest.mark.containers
+def test_a_reload_says_its_own_two_lines_and_nothing_else(dev):
+    if "DOCKER" in dev.stack.environment:
+        return  # natively the machine's Python decides what there is to be said
+    before, said = processes(dev), len(dev.log)
+    edited(dev.stack.directory / APP, "return app", "return app  # once more")
+    wait_until("the old code to end", lambda: len(processes(dev) & before) == 2, 60)  # PID 1 and the supervisor stay
+    wait_until("the new code", lambda: "serving after" in dev.log[said:])
+    assert [re.sub(r"^.* dev: |\d+ ms$", "", line) for line in dev.log[said:].splitlines()] == [
+        f"{APP} changed: restarting",
+        "serving after ",
+    ]
+
+
+def processes(dev):
+    """The host's ids of all that runs in the app's container."""
+    table = dev.stack.run("docker", "top", dev.stack.container("web")["Id"], "-eo", "pid").stdout
+    return set(table.split()[1:])
+
+
 def test_files_that_the_app_writes_belong_to_the_user(dev):
     owners = {path.stat().st_uid for path in dev.stack.directory.rglob("*")}
     assert owners == {os.getuid()}

@@ -11,9 +11,11 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 from urllib.parse import parse_qs
 
+import werkzeug.debug
 from werkzeug.debug import DebuggedApplication
 from werkzeug.debug.tbtools import DebugTraceback
 from werkzeug.exceptions import NotFound
@@ -23,6 +25,10 @@ HOSTS = ["localhost", ".localhost", "127.0.0.1", "[::1]"]
 FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA")
 KEPT = 10  # errors, the latest
 PATH = "/_dev/debugger"
+
+# Its count of wrong PINs is shared by fork, as all is here. For Python's own way to start processes, since 3.14, the
+# count would have a named semaphore, and each reload a process that looks after it and complains of it at the end.
+werkzeug.debug.Value = get_context("fork").Value
 
 logging.getLogger("werkzeug").setLevel(logging.INFO)  # it logs the PIN once the page is opened
 
