@@ -23,6 +23,12 @@ export VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || e
 export REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 export BUILT    ?= $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)
 
+# Where the remote's code can be looked at: its address without a login, https in place of ssh; nothing for a path.
+export SOURCE   ?= $(shell git remote get-url origin 2>/dev/null | sed -nE \
+  -e 's,^ssh://([^/]*@)?([^/:]*)(:[0-9]+)?/,https://\2/,' \
+  -e '/:\/\//!s,^([^/:]*@)?([^/:]+):/*,https://\2/,' \
+  -e 's,^(https?://)[^/]*@,\1,' -e 's,[?].*,,' -e '/^https?:/p')
+
 quoted = '$(subst ','\'',$(1))'
 
 # s=web narrows a target to one service

@@ -146,6 +146,9 @@ ARG REGISTRY
 ARG VERSION=unversioned
 ARG REVISION=unknown
 ARG BUILT=unknown
+ARG SOURCE=
+ARG LICENSES=
+ARG DESCRIPTION=
 ENV VERSION=$VERSION \
     REVISION=$REVISION \
     BUILT=$BUILT
@@ -153,7 +156,10 @@ LABEL org.opencontainers.image.base.name=${REGISTRY:-docker.io/library/}python:$
       org.opencontainers.image.title=$SERVICE \
       org.opencontainers.image.version=$VERSION \
       org.opencontainers.image.revision=$REVISION \
-      org.opencontainers.image.created=$BUILT
+      org.opencontainers.image.created=$BUILT \
+      org.opencontainers.image.source=$SOURCE \
+      org.opencontainers.image.licenses=$LICENSES \
+      org.opencontainers.image.description=$DESCRIPTION
 
 FROM runtime AS web
 

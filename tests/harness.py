@@ -40,6 +40,7 @@ OURS = (
 )
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SOURCE = "https://git.example/team/shop"  # of images that a test builds by itself
 LONGEST = 900  # seconds of one command, a cold image build included
 
 
@@ -217,7 +218,7 @@ def make_dev(stack: Stack, port: int, status: int | None = 200, service: str = "
 def built(checkout: Path, service: str, **choices: str) -> Iterator[str]:
     """A service's image under a name of its own; gone again afterwards. `choices` are the Dockerfile's arguments."""
     name = f"slipway-test/{unique('image')}"
-    arguments = {"SERVICE": service, "VERSION": "1.2.3", "REVISION": "0123456789abcdef", **choices}
+    arguments = {"SERVICE": service, "VERSION": "1.2.3", "REVISION": "0123456789abcdef", "SOURCE": SOURCE, **choices}
     options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
     subprocess.run(
         ["docker", "build", "--quiet", *options, "--file", "docker/service.Dockerfile", "--tag", name, "."],

@@ -18,7 +18,7 @@ import picture
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?")
-BY_MAKE = {"BUILT", "DEV_GID", "DEV_INPUTS", "DEV_UID", "REVISION", "VERSION"}  # never set by a person
+BY_MAKE = {"BUILT", "DEV_GID", "DEV_INPUTS", "DEV_UID", "REVISION", "SOURCE", "VERSION"}  # never set by a person
 
 # What compose reads: the names and defaults stand in compose/*.yaml, here is what they mean.
 DEPLOYMENT = {

@@ -34,8 +34,9 @@ CHANGELOG = """# Changelog
 """
 NEXT = """
 Look at it with `git diff`, run `make check`, and commit. Yours to decide: who holds the copyright (LICENSE; the
-former line stays beside yours). Containers, volumes and images named {former} on this machine belong to the
-former name: their data is not moved, and `docker compose --project-name {former} down` stops them."""
+former line stays beside yours), and which licence the images name (compose/service.yaml). Containers, volumes
+and images named {former} on this machine belong to the former name: their data is not moved, and
+`docker compose --project-name {former} down` stops them."""
 
 
 def main(name: str, title: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 from contract.container import NotServing, Stop, shown, until
 from contract.contents import File, secrets_in_text
@@ -275,16 +276,19 @@ def any_command_can_replace_the_default(subject: Subject) -> None:
 @promise(
     10,
     "Image",
-    "Its labels name the version and the revision",
-    "add `LABEL org.opencontainers.image.version=$VERSION org.opencontainers.image.revision=$REVISION`",
+    "Its labels name the version, the revision and the source",
+    "add `LABEL org.opencontainers.image.version=$VERSION`, `.revision=$REVISION` and `.source=https://…`",
 )
-def its_labels_name_the_version_and_the_revision(subject: Subject) -> str:
-    values = {name: subject.labels.get(f"org.opencontainers.image.{name}", "") for name in ("version", "revision")}
+def its_labels_name_the_version_the_revision_and_the_source(subject: Subject) -> str:
+    names = ("version", "revision", "source")
+    values = {name: subject.labels.get(f"org.opencontainers.image.{name}", "") for name in names}
     for name, value in values.items():
         if not value:
             raise Broken(f"has no label org.opencontainers.image.{name}")
         if value in ("unknown", "unversioned"):
             raise Broken(f"its {name} is {value!r}", f"build with `--build-arg {name.upper()}=…`")
+    if "@" in urlsplit(values["source"]).netloc:
+        raise Broken("its source has a login in its address", "take the login out: everyone who has the image sees it")
     return " ".join(shown(value) for value in values.values())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ pytestmark = pytest.mark.containers
 
 BASE = "python:3.14-slim-trixie"
 MB = 1_000_000
+LABELS = ("VERSION", "REVISION", "BUILT", "SOURCE", "LICENSES", "DESCRIPTION")
 BUILD = ["docker", "build", "--quiet", "--build-arg", "SERVICE=web", "--file", "docker/service.Dockerfile"]
 
 
-def build(directory: Path, tag: str) -> str:
-    subprocess.run([*BUILD, "--tag", tag, "."], cwd=directory, check=True, capture_output=True)
+def build(directory: Path, tag: str, *arguments: str) -> str:
+    subprocess.run([*BUILD, *arguments, "--tag", tag, "."], cwd=directory, check=True, capture_output=True)
     return tag
 
 
@@ -95,6 +97,17 @@ def test_a_source_edit_changes_the_source_layer_and_no_other(tmp_path):
         subprocess.run(["docker", "image", "rm", "--force", tag], check=True, capture_output=True)
     changed = [index for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
     assert changed == [len(before) - 1]
+
+
+def test_labels_change_no_layer(tmp_path):
+    tree, tag = copy_tree(tmp_path), f"slipway-test/{unique('labels')}"
+    said = [f"--build-arg={name}={secrets.token_hex(3)}" for name in LABELS]
+    try:
+        before = layers(build(tree, tag))
+        assert layers(build(tree, tag, *said)) == before
+        assert {each.split("=")[-1] for each in said} <= set(inspect(tag)["Config"]["Labels"].values())
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", tag], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("variant", ["full", "minimal"])

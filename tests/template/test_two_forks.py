@@ -28,6 +28,7 @@ class Renamed(Fork):
         for variable in ("COMPOSE_PROJECT_NAME", "IMAGE_PREFIX"):
             self.environment.pop(variable)
         self.make("rename", f"name={name}")
+        self.git("remote", "add", "origin", f"https://me:token@git.example/team/{name}.git")
         self.ports = ports()
         self.dev_port = free_port()
         lines = [f"{key}={value}" for key, value in {**self.ports, "DEV_PORT": self.dev_port}.items()]
@@ -105,6 +106,16 @@ def test_nothing_that_one_has_made_is_the_others(forks):
         assert names, kind
         assert not names & other[kind]
         assert kind == "port" or all(name.startswith(forks[0].project) for name in names), names
+
+
+def test_each_image_says_where_its_source_is_without_a_login_and_what_it_is(forks):
+    for fork in forks:
+        image = json.loads(fork.run("docker", "image", "inspect", f"{fork.project}/web:local").stdout)[0]
+        labels = {name.rpartition(".")[2]: value for name, value in image["Config"]["Labels"].items()}
+        assert labels["source"] == f"https://git.example/team/{fork.project}.git"
+        assert labels["licenses"]
+        assert labels["description"]
+        assert "me:token" not in json.dumps(image)
 
 
 def test_each_answers_with_its_own_rows_in_development_and_in_production(forks, client):
