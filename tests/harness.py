@@ -115,19 +115,21 @@ class Stack:
         return f"{self.environment['IMAGE_PREFIX']}web:{tag}"
 
     def _images(self) -> list[str]:
-        if not shutil.which("docker"):
-            return []
         pattern = f"{self.environment['IMAGE_PREFIX']}*"
-        return self.run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", pattern).stdout.split()
+        return self._docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", pattern)
 
     @property
     def _label(self) -> str:
         return f"label=com.docker.compose.project={self.project}"
 
     def _list(self, *command: str) -> list[str]:
-        if not shutil.which("docker"):
-            return []  # and so nothing that it made
-        return self.run("docker", *command, "--quiet", "--filter", self._label).stdout.split()
+        return self._docker(*command, "--quiet", "--filter", self._label)
+
+    def _docker(self, *command: str) -> list[str]:
+        """What an engine lists; nothing where there is none, which has made nothing then."""
+        if self.environment.get("DOCKER") == "no" or not shutil.which("docker"):
+            return []
+        return self.run("docker", *command, check=False).stdout.split()
 
 
 AnyStack = TypeVar("AnyStack", bound=Stack)
