@@ -49,13 +49,13 @@ test: .venv/installed ## Run every service's tests and the quick ones of the kit
 check: lint test ## Run what CI runs
 
 faults: .venv/installed ## Inject every fault into a production stack of its own, and print what it cost
-	@REQUIRE_ENGINE=1 .venv/bin/python -m pytest tests/faults -q $(args)
+	@REQUIRE=engine .venv/bin/python -m pytest tests/faults -q $(args)
 
 contract: .venv/installed ## Score any image against the contract: IMAGE=… [PORT= HEALTH= SLOW= MIGRATE= ENV=]
 	@.venv/bin/python tests/contract/report.py
 
 loadtest: .venv/installed ## Redeploy three times under load, in a production stack of its own
-	@REQUIRE_ENGINE=1 .venv/bin/python -m pytest tests/stack/test_deploy.py -q -k under_load $(args)
+	@REQUIRE=engine .venv/bin/python -m pytest tests/stack/test_deploy.py -q -k under_load $(args)
 
 screenshots: .venv/installed ## Make the README's pictures again: 15 minutes of traffic, then two shots
 	@SCREENSHOTS=15 .venv/bin/python -m pytest tests/browser/test_screenshots.py -q

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import httpx
 
-from conftest import engine_problem
 from harness import ROOT, Stack, free_port, unique, wait_until
+from needs import engine_problem
 
 LONGEST = 900  # seconds
 

@@ -1,63 +1,15 @@
-"""Container tests run where a container engine answers, browser tests where there is a Chromium. Where
-there is none they are skipped, counted and named with the way to get one; with REQUIRE_ENGINE=1, as
-in CI, that is a failure instead."""
+"""What all tests of containers and of pages share; needs.py says what they need, and skips them where it is missing."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness import ROOT, SERVICES, Service, Stack, built, chromium, copy_tree, ports, started, unique, with_probe
-
-# What a test with the marker needs, and how to get it.
-HOW_TO_GET = {
-    "containers": "start Docker (https://docs.docker.com/engine/install), or on a bare Debian machine: sudo .ci/engine",
-    "browser": "install Chromium or Chrome, or name one: CHROMIUM=/path; on a bare Debian machine: sudo .ci/browser",
-}
-MISSING = pytest.StashKey[dict[str, str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    problems = {"containers": engine_problem(), "browser": browser_problem()}
-    missing = config.stash[MISSING] = {marker: problem for marker, problem in problems.items() if problem}
-    if missing and os.environ.get("REQUIRE_ENGINE"):
-        raise pytest.UsageError(f"REQUIRE_ENGINE is set, and {'; '.join(missing.values())}")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(ROOT / "tests/browser"):
-            item.add_marker("browser")
-        for marker, problem in config.stash[MISSING].items():
-            if item.get_closest_marker(marker):
-                item.add_marker(pytest.mark.skip(reason=problem))
-
-
-def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    for marker, problem in config.stash[MISSING].items():
-        skipped = [each for each in terminalreporter.stats.get("skipped", ()) if marker in each.keywords]
-        if skipped:
-            kind = marker.removesuffix("s")
-            text = f"{len(skipped)} {kind} tests were skipped: {problem}. To run them, {HOW_TO_GET[marker]}"
-            terminalreporter.write_line(text, yellow=True)
-
-
-def engine_problem() -> str | None:
-    run = subprocess.run(
-        [sys.executable, "-c", "import engine, sys; sys.exit(engine.problem())"],
-        cwd=ROOT / "tools",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run.stderr.strip().splitlines()[-1] if run.returncode else None
-
-
-def browser_problem() -> str | None:
-    return None if chromium() else "no Chromium is on the PATH"
+from harness import SERVICES, Service, Stack, built, copy_tree, ports, started, unique, with_probe
+from needs import pytest_collection_modifyitems as pytest_collection_modifyitems
+from needs import pytest_configure as pytest_configure
+from needs import pytest_configure_node as pytest_configure_node
+from needs import pytest_terminal_summary as pytest_terminal_summary
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,73 @@
+"""What the tests need besides Python: a container engine, a browser. The tests of one that is missing are skipped,
+counted and named with the way to get it; with REQUIRE=engine,browser that is a failure, before any test runs."""
+
+import os
+
+import pytest
+
+import engine
+from harness import ROOT, chromium
+
+
+def engine_problem() -> str | None:
+    try:
+        problem = engine.problem()
+    except engine.NoAnswer as silence:  # it has said its version, and nothing after that
+        problem = str(silence)
+    return problem and f"{problem}; on a bare Debian machine: sudo .ci/engine"
+
+
+def browser_problem() -> str | None:
+    if chromium():
+        return None
+    return "install Chromium or Chrome, or name one, CHROMIUM=/path; on a bare Debian machine: sudo .ci/browser"
+
+
+# By name: the marker of the tests that need it, and why it can't be had, with what to do.
+NEEDS = {"engine": ("containers", engine_problem), "browser": ("browser", browser_problem)}
+MISSING = pytest.StashKey[dict[str, str]]()
+
+
+def missing() -> dict[str, str]:
+    """The problem with each need that is not met."""
+    return {name: found for name, (_, problem) in NEEDS.items() if (found := problem())}
+
+
+def refusal(missing: dict[str, str]) -> str | None:
+    """Why nothing may run, in one line, where REQUIRE names something that is missing."""
+    required = os.environ.get("REQUIRE", "").replace(",", " ").split()
+    if unknown := set(required) - NEEDS.keys():
+        return f"REQUIRE takes {' and '.join(NEEDS)}, not {', '.join(sorted(unknown))}"
+    absent = [f"no {name} ({problem})" for name, problem in missing.items() if name in required]
+    return f"REQUIRE={','.join(required)}, and there is {'; '.join(absent)}" if absent else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        config.stash[MISSING] = config.workerinput["missing"]
+    elif MISSING not in config.stash:  # `make prove` has asked already
+        config.stash[MISSING] = missing()
+        if problem := refusal(config.stash[MISSING]):
+            raise pytest.UsageError(problem)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """Tells a process of xdist's, so that an engine that never answers is waited for once."""
+    node.workerinput["missing"] = node.config.stash[MISSING]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests/browser"):
+            item.add_marker("browser")
+        for name in config.stash[MISSING]:
+            if item.get_closest_marker(NEEDS[name][0]):
+                item.add_marker(pytest.mark.skip(reason=f"no {name}"))
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())]
+    for name, problem in config.stash[MISSING].items():
+        if count := sum(reason.endswith(f"no {name}") for reason in skipped):
+            terminalreporter.write_line(f"{count} tests were skipped, there is no {name}: {problem}", yellow=True)
