@@ -3,7 +3,7 @@
 `make contract IMAGE=…` asks the same of any image.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,16 +46,11 @@ def subject(request: pytest.FixtureRequest, checkout: Path) -> Iterator[Subject]
 
 
 @pytest.mark.parametrize(("subject", "promise"), CASES, indirect=["subject"])
-def test_our_image_keeps(promise: Promise, subject: Subject) -> None:
-    if fault := what_is_wrong(promise, subject):
-        pytest.fail(fault, pytrace=False)
-
-
-def what_is_wrong(promise: Promise, subject: Subject) -> str | None:
+def test_our_image_keeps(promise: Promise, subject: Subject, record_property: Callable[[str, object], None]) -> None:
     try:
-        promise.judge(subject)
+        if figure := promise.judge(subject):
+            record_property("figure", figure)
     except Broken as broken:
-        return f"{broken.seen}\n→ {broken.advice or promise.advice}"
+        pytest.fail(f"{broken.seen}\n→ {broken.advice or promise.advice}", pytrace=False)
     except NotJudged as unknown:
-        return f"not judged: {unknown}"
-    return None
+        pytest.fail(f"not judged: {unknown}", pytrace=False)

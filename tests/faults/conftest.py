@@ -18,13 +18,16 @@ def faulty(probed_checkout: Path) -> Iterator[Faulty]:
 
 
 @pytest.fixture
-def figures(request) -> Callable[..., None]:
-    """Keeps a row for the table that `make faults` prints."""
+def figures(request, record_property) -> Callable[..., None]:
+    """Keeps a row for the table that `make faults` prints, and the same as the test's figure."""
     rows = request.config.stash.setdefault(FIGURES, [])
 
     def keep(fault: str, load: Load | None = None, **values: object) -> None:
         counted = {"requests": len(load.answers), "errors": load.errors} if load else {}
-        rows.append({"fault": fault, **counted, **values})
+        row = {"fault": fault, **counted, **values}
+        rows.append(row)
+        seen = [f"{shown(value)} {unit(column)}" for column, value in row.items() if value is not None][1:]
+        record_property("figure", f"{fault}: {', '.join(seen)}")
 
     return keep
 
@@ -40,6 +43,10 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
     for line in table:
         terminalreporter.write_line("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)))
+
+
+def unit(column: str) -> str:
+    return {"flip": "s to flip", "recover": "s to recover"}.get(column, column.replace("_", " "))
 
 
 def shown(value: object) -> str:

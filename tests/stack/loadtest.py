@@ -58,6 +58,9 @@ class LoadTest:
     def failures(self) -> list[tuple[float, str, int | str, float]]:
         return [answer for answer in self.answers if answer[2] not in (200, 201)]
 
+    def __str__(self) -> str:
+        return f"{len(self.answers)} requests, {len(self.failures)} failed, p99 {self.p99:.2f} s"
+
     @property
     def p99(self) -> float:
         """Seconds, of the requests that are not slow on purpose."""

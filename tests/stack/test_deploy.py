@@ -63,18 +63,19 @@ def versions(stack):
     return [stack.compose("exec", "-T", name, "python", "-c", ask).stdout.strip() for name in ("web-a", "web-b")]
 
 
-def test_three_deploys_under_load_fail_no_request(stack, certificate):
+def test_three_deploys_under_load_fail_no_request(stack, certificate, record_property):
     with LoadTest(url(stack), certificate) as load:
         wait_until("load", lambda: len(load.answers) > 100)
         for name in ("one", "two", "three"):
             out = deploy(stack, release(stack, name), **DRAINING).stdout
             assert versions(stack) == [name, name]
-    print(f"{len(load.answers)} requests, {len(load.failures)} failed, p99 {load.p99:.2f} s\n{out}")
+    print(f"{load}\n{out}")
+    record_property("figure", str(load))
     assert load.failures == []
     assert len(load.answers) > 1000
 
 
-def test_a_careless_compose_up_holds_requests_and_loses_none(stack, certificate):
+def test_a_careless_compose_up_holds_requests_and_loses_none(stack, certificate, record_property):
     deploy(stack, release(stack, "careful"), **DRAINING)
     careless = {**stack.environment, "TAG": release(stack, "careless")}
     with LoadTest(url(stack), certificate) as load:
@@ -82,7 +83,7 @@ def test_a_careless_compose_up_holds_requests_and_loses_none(stack, certificate)
         stack.compose("up", "--detach", "--no-build", env=careless)
         wait_until("the new release, both of it", lambda: versions(stack) == ["careless", "careless"], 60)
     stack.compose("up", "--detach", "--wait", "--no-build")
-    print(f"{len(load.answers)} requests, {len(load.failures)} failed, p99 {load.p99:.2f} s")
+    record_property("figure", str(load))
     assert load.failures == []
 
 
@@ -103,13 +104,16 @@ def test_rollback_restores_the_former_image_and_can_be_taken_back(stack):
         ("crashes", CRASHES, "did not get ready within 20 s"),
     ],
 )
-def test_a_release_that_does_not_start_changes_nothing_and_fails_no_request(stack, certificate, name, change, said):
+def test_a_release_that_does_not_start_changes_nothing_and_fails_no_request(
+    stack, certificate, record_property, name, change, said
+):
     deploy(stack, good := release(stack, "good"), **DRAINING)
     env = (stack.directory / ".env").read_text()
     bad = release(stack, name, change)
     with LoadTest(url(stack), certificate) as load:
         wait_until("load", lambda: len(load.answers) > 50)
         run = deploy(stack, bad, check=False, DEPLOY_TIMEOUT="20", **DRAINING)
+    record_property("figure", f"{name}: {load}")
     assert run.returncode != 0, run.stdout
     complaint = [line for line in run.stderr.splitlines() if line.startswith("make deploy:")]
     assert len(complaint) == 1, run.stderr
