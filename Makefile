@@ -46,6 +46,9 @@ test: .venv/installed ## Run every service's tests and the quick ones of the kit
 	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal $(if $(s),services/$(s)) $(args)
 	@$(if $(s)$(args),,echo "make prove adds real containers, a browser, forks and other machines, in 25 minutes.")
 
+prove: .venv/installed ## Prove every promise, on real containers and in a browser; one area's with p=deploy
+	@P=$(call quoted,$(p)) .venv/bin/python tools/prove.py $(args)
+
 check: lint test ## Run what CI runs
 
 faults: .venv/installed ## Inject every fault into a production stack of its own, and print what it cost

@@ -1,0 +1,203 @@
+"""`make prove` in a small tree of its own, on a machine with a browser and no engine."""
+
+import html
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import ROOT, wait_until, without_docker
+
+PROMISES = """
+## Image
+
+| 1 | It keeps its word | `tests/stack/test_good.py::test_it_keeps_its_word` |
+| 2 | It breaks <nothing> | `tests/stack/test_bad.py::test_it_breaks_nothing` |
+| 3 | It runs in a container | `tests/stack/test_bad.py::test_it_runs_in_a_container` |
+| 4 | It is tidy | `make lint` |
+"""
+# Without the plugins that are loaded where they are installed: each process would take two seconds to start.
+PYPROJECT = """
+[tool.pytest]
+pythonpath = ["tests", "tools"]
+addopts    = ["-p", "xdist.plugin"]
+markers    = ["alone", "containers"]
+"""
+GOOD = """
+import pytest
+
+def test_it_keeps_its_word(record_property):
+    record_property("figure", "7 of 7 words")
+
+@pytest.mark.alone
+def test_it_takes_its_time():
+    pass
+"""
+BAD = r"""
+import pytest
+
+@pytest.mark.parametrize("case", ["it's \"$HOME\" `id` [a b];\n#ü", "plain"])
+def test_it_breaks_nothing(case):
+    assert case == "plain", f"{case!r} is broken\nand more"
+
+@pytest.mark.containers
+def test_it_runs_in_a_container():
+    raise AssertionError
+"""
+SLOW = """
+import threading
+
+def test_one_ends():
+    pass
+
+def test_one_does_not():
+    threading.Event().wait()
+"""
+
+
+class Tree:
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.directory, self.environment = directory, environment
+
+    def prove(self, command: str = "make prove", **environment: str) -> subprocess.Popen:
+        """In a shell, as it is typed there, and in a job of its own."""
+        return subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=self.directory,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def page(self) -> str:
+        text = re.sub(
+            r"<(style|title).*?</\1>|<[^>]+>", " ", (self.directory / ".cache/prove.html").read_text(), flags=re.S
+        )
+        return " ".join(html.unescape(text).split())
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    home = tmp_path_factory.mktemp("tree")
+    shutil.copytree(ROOT / "tools", home / "tools", ignore=shutil.ignore_patterns("tests"))
+    for name in ("Makefile", "tests/conftest.py", "tests/harness.py", "tests/needs.py", "tests/record.py"):
+        (home / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, home / name)
+    for name, text in {
+        "docs/promises.md": PROMISES,
+        "tests/stack/test_bad.py": BAD,
+        "tests/stack/test_good.py": GOOD,
+        "pyproject.toml": PYPROJECT,
+        "uv.lock": "",
+        "chromium": "#!/bin/sh\necho A browser 1.2\n",
+    }.items():
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text(text)
+    (home / "chromium").chmod(0o755)
+    # The environment of this run, and newer than what would have make install it again.
+    (home / ".venv").mkdir()
+    for path in Path(sys.prefix).iterdir():
+        (home / ".venv" / path.name).symlink_to(path)
+    (home / ".venv/installed").unlink(missing_ok=True)
+    (home / ".venv/installed").touch()
+    if (ROOT / ".cache/uv").exists():
+        (home / ".cache").mkdir()
+        (home / ".cache/uv").symlink_to(ROOT / ".cache/uv")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MAKE", "MFLAGS", "PYTEST", "REQUIRE"))
+    }
+    path = without_docker(home / "bin")
+    set_here = {"PATH": path, "CHROMIUM": str(home / "chromium"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return Tree(home, **kept | set_here)
+
+
+@pytest.fixture(scope="module")
+def whole(tree):
+    """What a run of all says, and its page."""
+    with tree.prove() as run:
+        said = run.communicate()[0]
+    assert run.returncode != 0, said
+    return said, tree.page
+
+
+def test_it_says_first_what_it_needs_and_has_and_runs_what_must_be_alone_last(whole):
+    said, _ = whole
+    assert re.match(r"browser +A browser 1\.2\nengine +none: Docker is not installed", said)
+    assert re.findall("^Tests .*", said, re.MULTILINE) == ["Tests in two processes: 4", "Tests one after the other: 1"]
+
+
+def test_a_failure_is_its_promise_its_reason_and_a_command_that_runs_it_alone(whole, tree):
+    said, _ = whole
+    (failure,) = re.findall(r"^FAILED (.+)\n +(make prove .+)$", said, re.MULTILINE)
+    assert failure[0].startswith("2 It breaks <nothing>: AssertionError: ")
+    assert "is broken" in failure[0]
+    with tree.prove(failure[1]) as run:
+        said = run.communicate()[0]
+    assert run.returncode != 0
+    assert "0 tests passed, 1 failed, 0 not proven, in" in said
+    assert failure[1] in said
+
+
+def test_the_page_says_of_each_promise_whether_it_was_kept(whole):
+    said, page = whole
+    assert "1 of 3 promises kept. 3 tests passed, 1 failed, 1 not proven (no engine), in" in said
+    assert page.startswith(
+        "make prove 1 of 3 promises kept ✓ 1 kept ✗ 1 not kept \N{EN DASH} 1 not proven 3 tests passed"
+    )
+    assert "✓ kept: It keeps its word 7 of 7 words" in page
+    assert "✗ not kept: It breaks <nothing>" in page
+    assert "\N{EN DASH} not proven: It runs in a container not proven: no engine" in page
+    assert "✓ by make lint: It is tidy" in page
+    assert "test_good.py::test_it_takes_its_time" in page  # which no promise names
+    assert "Unfinished" not in page
+
+
+def test_of_one_area_the_page_says_that_it_is_a_part(tree):
+    with tree.prove("make prove p=good args='-k word'", REQUIRE="browser") as run:
+        said = run.communicate()[0]
+    assert run.returncode == 0, said
+    assert "1 of 1 promises kept. 1 tests passed, 0 failed, 0 not proven, in" in said
+    assert tree.page.startswith("make prove p=good args='-k word' 1 of 1 promises kept ✓ 1 kept A part of the whole")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("make prove p=goods", "p=goods is no test and no area. The areas are bad, good, stack"),
+        (
+            "make prove REQUIRE=browser,engine",
+            "REQUIRE=browser,engine, and there is no engine (Docker is not installed",
+        ),
+        ("make prove REQUIRE=docker", "REQUIRE takes engine and browser, not docker"),
+        ("make prove p=good args='-k nothing'", "no test fits"),
+    ],
+)
+def test_what_cannot_be_proved_is_one_line_before_anything_runs(tree, command, said):
+    with tree.prove(command) as run:
+        lines = [line for line in run.communicate()[0].splitlines() if not re.match("(browser|engine) +", line)]
+    assert run.returncode != 0
+    assert len(lines) == 2, lines  # make's own is the other
+    assert lines[0].startswith(f"make prove: {said}")
+
+
+def test_an_interrupted_run_leaves_its_page(tree):
+    (tree.directory / "tests/stack/test_slow.py").write_text(SLOW)
+    with tree.prove("make prove p=slow") as run:
+        record = tree.directory / ".cache/prove.jsonl"
+        wait_until("the first test's end", lambda: '"teardown"' in record.read_text())
+        os.killpg(run.pid, signal.SIGINT)
+        said = run.communicate()[0]
+    (tree.directory / "tests/stack/test_slow.py").unlink()
+    assert run.returncode != 0
+    assert "1 tests passed, 0 failed, 0 not proven, 1 not reached" in said
+    assert "Unfinished: it still runs, or it was interrupted." in tree.page
