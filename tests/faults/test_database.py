@@ -9,7 +9,7 @@ import pytest
 from faults.injection import Load, as_root, fault_and_recovery, faulty_production, kill, status
 from harness import wait_until
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 FLIP, RECOVER = 3.0, 2.0  # seconds, the promise
 BOUND = 6.0  # seconds within which a request that meets the fault is answered

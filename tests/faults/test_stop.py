@@ -10,7 +10,7 @@ import pytest
 from faults.injection import status
 from harness import wait_until
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 DRAIN = 1.0  # seconds, as in faults.yaml
 

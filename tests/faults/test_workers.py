@@ -9,7 +9,7 @@ import pytest
 from faults.injection import Load, kill, seconds_until, status
 from harness import wait_until
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from faults.injection import faulty_production
 from harness import copy_tree, wait_until, with_probe
 from stack.loadtest import LoadTest
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 NEVER_READY = "RUN echo 'Schema.behind = lambda self, current: True' >> /app/libs/chassis/src/chassis/schema.py"
 CRASHES = "RUN echo 'raise RuntimeError(\"this release is broken\")' >> /app/services/web/gunicorn.conf.py"
