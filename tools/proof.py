@@ -109,7 +109,7 @@ class Run:
     def counts(self) -> str:
         count = Counter(test.outcome for test in self.tests)
         reasons = ", ".join(sorted({test.reason for test in self.tests if test.outcome == "skipped"}))
-        told = [f"{count['passed']} tests passed", f"{count['failed']} failed"]
+        told = [f"Tests: {count['passed']} passed", f"{count['failed']} failed"]
         told += [f"{count['skipped']} not proven ({reasons})"] if count["skipped"] else ["0 not proven"]
         told += [f"{count['']} not reached"] if count[""] else []
         return ", ".join(told)

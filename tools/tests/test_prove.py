@@ -144,15 +144,15 @@ def test_a_failure_is_its_promise_its_reason_and_a_command_that_runs_it_alone(wh
     with tree.prove(failure[1]) as run:
         said = run.communicate()[0]
     assert run.returncode != 0
-    assert "0 tests passed, 1 failed, 0 not proven, in" in said
+    assert "Tests: 0 passed, 1 failed, 0 not proven, in" in said
     assert failure[1] in said
 
 
 def test_the_page_says_of_each_promise_whether_it_was_kept(whole):
     said, page = whole
-    assert "1 of 3 promises kept. 3 tests passed, 1 failed, 1 not proven (no engine), in" in said
+    assert "1 of 3 promises kept. Tests: 3 passed, 1 failed, 1 not proven (no engine), in" in said
     assert page.startswith(
-        "make prove 1 of 3 promises kept ✓ 1 kept ✗ 1 not kept \N{EN DASH} 1 not proven 3 tests passed"
+        "make prove 1 of 3 promises kept ✓ 1 kept ✗ 1 not kept \N{EN DASH} 1 not proven Tests: 3 passed"
     )
     assert "✓ kept: It keeps its word 7 of 7 words" in page
     assert "✗ not kept: It breaks <nothing>" in page
@@ -166,7 +166,7 @@ def test_of_one_area_the_page_says_that_it_is_a_part(tree):
     with tree.prove("make prove p=good args='-k word'", REQUIRE="browser") as run:
         said = run.communicate()[0]
     assert run.returncode == 0, said
-    assert "1 of 1 promises kept. 1 tests passed, 0 failed, 0 not proven, in" in said
+    assert "1 of 1 promises kept. Tests: 1 passed, 0 failed, 0 not proven, in" in said
     assert tree.page.startswith("make prove p=good args='-k word' 1 of 1 promises kept ✓ 1 kept A part of the whole")
 
 
@@ -199,5 +199,5 @@ def test_an_interrupted_run_leaves_its_page(tree):
         said = run.communicate()[0]
     (tree.directory / "tests/stack/test_slow.py").unlink()
     assert run.returncode != 0
-    assert "1 tests passed, 0 failed, 0 not proven, 1 not reached" in said
+    assert "Tests: 1 passed, 0 failed, 0 not proven, 1 not reached" in said
     assert "Unfinished: it still runs, or it was interrupted." in tree.page
