@@ -33,6 +33,8 @@ quoted = '$(subst ','\'',$(1))'
 
 # s=web narrows a target to one service
 s ?=
+# What is typed here is not meant for a make that a test runs.
+unexport args p s
 
 ##@ Develop
 
