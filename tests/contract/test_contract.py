@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from contract.programs import SCRIPT, WORKER, Script, Worker
 from contract.promises import PROMISES, Broken, NotJudged, Promise
 from contract.subject import Subject, Wanted
-from harness import SERVICES, built
+from harness import SERVICES, Service, built
 
 pytestmark = pytest.mark.containers
 
@@ -24,16 +25,34 @@ CHOICES = [{"VARIANT": "minimal"}, {"SERVER": "granian"}]
 WSGI = [service for service in SERVICES if service.kind == "web"][:1]
 IMAGES = [*((service, {}) for service in SERVICES), *((service, choice) for service in WSGI for choice in CHOICES)]
 CASES = [
-    pytest.param((service, choices), promise, id="-".join([service.name, *choices.values(), str(promise.number)]))
-    for service, choices in IMAGES
-    for promise in BY_KIND.get(service.kind, HTTP)[0]
+    pytest.param(image, promise, id="-".join([image[0].name, *image[1].values(), str(promise.number)]))
+    for image in IMAGES
+    for promise in BY_KIND.get(image[0].kind, HTTP)[0]
 ]
+Image = tuple[Service, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def subject(request: pytest.FixtureRequest, checkout: Path) -> Iterator[Subject]:
-    service, choices = request.param
-    judged_as = BY_KIND.get(service.kind, HTTP)[1]
+def subjects(checkout: Path) -> Iterator[Callable[[Image], Subject]]:
+    """The subject of an image: made for its first promise, kept for the others, and gone when another's is made.
+
+    As a parametrized fixture it would be made for each promise: beside a promise, its parameter is a test's own.
+    """
+    latest: list = [None, None]
+    with ExitStack() as opened:
+
+        def subject(image: Image) -> Subject:
+            if latest[0] != image:
+                opened.close()
+                latest[:] = None, None
+                latest[:] = image, opened.enter_context(judged(checkout, *image))
+            return latest[1]
+
+        yield subject
+
+
+@contextmanager
+def judged(checkout: Path, service: Service, choices: dict[str, str]) -> Iterator[Subject]:
     with built(checkout, service.name, KIND=service.image_kind, **choices) as image:
         wanted = Wanted(
             image,
@@ -41,12 +60,18 @@ def subject(request: pytest.FixtureRequest, checkout: Path) -> Iterator[Subject]
             migrate=("python", "-m", "chassis.migrations", "upgrade") if service.database else (),
             env={"DRAIN_DELAY": "1"},
         )
-        with judged_as(wanted) as subject:
+        with BY_KIND.get(service.kind, HTTP)[1](wanted) as subject:
             yield subject
 
 
-@pytest.mark.parametrize(("subject", "promise"), CASES, indirect=["subject"])
-def test_our_image_keeps(promise: Promise, subject: Subject, record_property: Callable[[str, object], None]) -> None:
+@pytest.mark.parametrize(("image", "promise"), CASES)
+def test_our_image_keeps(
+    promise: Promise,
+    image: Image,
+    subjects: Callable[[Image], Subject],
+    record_property: Callable[[str, object], None],
+) -> None:
+    subject = subjects(image)
     try:
         if figure := promise.judge(subject):
             record_property("figure", figure)
