@@ -48,6 +48,9 @@ test: .venv/installed ## Run every service's tests and the quick ones of the kit
 	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal $(if $(s),services/$(s)) $(args)
 	@$(if $(s)$(args),,echo "make prove adds real containers, a browser, forks and other machines, in 25 minutes.")
 
+test-stack: .venv/installed ## Test what you compose, as your CI does: each image's contract, the whole system, a deploy under load
+	@REQUIRE=engine .venv/bin/python -m pytest tests/contract/test_contract.py tests/system $(args)
+
 prove: .venv/installed ## Prove every promise, on real containers and in a browser; one area's with p=deploy
 	@P=$(call quoted,$(p)) .venv/bin/python tools/prove.py $(args)
 

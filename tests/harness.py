@@ -26,6 +26,7 @@ SERVICES = inventory.all()
 # What a developer has set must not leak into a test's stack, nor what `make test` tells a make below it.
 OURS = (
     "BACKUP_",
+    "BUILT",
     "COMPOSE_",
     "DEV_",
     "HTTP_PORT",
@@ -35,8 +36,11 @@ OURS = (
     "MFLAGS",
     "POSTGRES_MAJOR",
     "PUBLISH_ADDRESS",
+    "REVISION",
     "SITE_ADDRESS",
+    "SOURCE",
     "TAG",
+    "VERSION",
 )
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -80,6 +84,12 @@ class Stack:
         run = 'PGPASSWORD=$(cat /run/secrets/postgres_password) exec psql -XqAt -U postgres -h 127.0.0.1 "$@"'
         return self.compose("exec", "-T", "db", "sh", "-c", run, "psql", "-d", database, "-c", statement).stdout.strip()
 
+    def sql_as_app(self, statement: str, name: str, database: str | None = None) -> subprocess.CompletedProcess:
+        """Runs it as a service's role, over the network and with its password, as an attacker inside the app would."""
+        password = (self.directory / f"secrets/{name}_password").read_text().strip()
+        psql = ["psql", "-XqAt", "-h", "127.0.0.1", "-U", name, "-d", database or name, "-c", statement]
+        return self.compose("exec", "-T", "--env", f"PGPASSWORD={password}", "db", *psql, check=False)
+
     def postgres_answers(self) -> bool:
         return self.compose("exec", "-T", "db", "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode == 0
 
@@ -96,10 +106,13 @@ class Stack:
             if names := self._list(kind, "ls"):
                 self.run("docker", kind, "rm", *names)
 
+    def authority(self) -> str:
+        """The certificate of the proxy's own."""
+        return self.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+
     def trust(self) -> ssl.SSLContext:
         """Trusts the proxy's own authority, and that alone."""
-        certificate = self.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
-        return ssl.create_default_context(cadata=certificate)
+        return ssl.create_default_context(cadata=self.authority())
 
     def client(self) -> httpx.Client:
         return httpx.Client(
@@ -232,6 +245,11 @@ def built(checkout: Path, service: str, **choices: str) -> Iterator[str]:
         yield name
     finally:
         subprocess.run(["docker", "image", "rm", "--force", name], check=False, capture_output=True)
+
+
+def to_host(host: str) -> dict[str, Any]:
+    """httpx's options for a request to that host, whatever address the name has; none for the address's own."""
+    return {"headers": {"Host": host}, "extensions": {"sni_hostname": host}} if host else {}
 
 
 def ports() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from harness import Stack, ports, started, unique, wait_until
+from harness import Stack, ports, started, to_host, unique, wait_until
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Load:
     threads: int = 4
     pause: float = 0.02
     certificate: str | None = None  # the authority to trust
+    host: str = ""  # to ask for, where it is not the url's
     answers: list[tuple[float, int, float]] = field(default_factory=list)  # when, status or 0, seconds
     broken: list[str] = field(default_factory=list)  # what became of those with no status
 
@@ -47,7 +48,7 @@ class Load:
                 begun = time.monotonic()
                 body = {"title": f"load {begun}"} if self.method == "POST" else None
                 try:
-                    status = client.request(self.method, self.url, json=body).status_code
+                    status = client.request(self.method, self.url, json=body, **to_host(self.host)).status_code
                 except httpx.HTTPError as error:
                     status = 0
                     self.broken.append(repr(error))

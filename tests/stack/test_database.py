@@ -29,13 +29,6 @@ def name(request):
     return request.param
 
 
-def as_app(stack, name, statement, database=None):
-    """Runs it as the app's role, over the network and with its password, as an attacker inside the app would."""
-    password = (stack.directory / f"secrets/{name}_password").read_text().strip()
-    psql = ["psql", "-XqAt", "-h", "127.0.0.1", "-U", name, "-d", database or name, "-c", statement]
-    return stack.compose("exec", "-T", "--env", f"PGPASSWORD={password}", "db", *psql, check=False)
-
-
 @pytest.mark.parametrize(
     "statement",
     [
@@ -52,19 +45,19 @@ def as_app(stack, name, statement, database=None):
     ],
 )
 def test_the_apps_role_may_not(db, name, statement):
-    run = as_app(db, name, statement.format(name=name))
+    run = db.sql_as_app(statement.format(name=name), name)
     assert run.returncode != 0
     assert "permission denied" in run.stderr or "must be owner" in run.stderr
 
 
 def test_the_apps_role_reads_and_writes_rows(db, name):
-    assert as_app(db, name, "INSERT INTO made (title) VALUES ('by the role')").returncode == 0
-    assert as_app(db, name, "SELECT count(*) > 0 FROM made").stdout.strip() == "t"
+    assert db.sql_as_app("INSERT INTO made (title) VALUES ('by the role')", name).returncode == 0
+    assert db.sql_as_app("SELECT count(*) > 0 FROM made", name).stdout.strip() == "t"
 
 
 def test_the_apps_role_does_not_get_into_another_services_database(db, name):
     for other in {*NAMES} - {name}:
-        assert "permission denied for database" in as_app(db, name, "SELECT 1", other).stderr
+        assert "permission denied for database" in db.sql_as_app("SELECT 1", name, other).stderr
 
 
 def test_passwords_are_scram_everywhere_and_checksums_are_on(db):

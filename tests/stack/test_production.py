@@ -1,4 +1,4 @@
-"""`make init` and a plain `docker compose up` are production."""
+"""`make init` and a plain `docker compose up` are production; what holds there in any fork is in tests/system."""
 
 import json
 import stat
@@ -10,9 +10,7 @@ from harness import SERVICES, Stack, copy_tree, unique
 
 pytestmark = pytest.mark.containers
 
-SERVING = [service for service in SERVICES if service.serves]
-REPLICAS = [f"{service.name}-{letter}" for service in SERVING for letter in "ab"]
-JOBS = [service.job for service in SERVICES if service.job]
+SERVING = [service for service in SERVICES if service.serves and not service.host]
 
 
 def test_without_make_init_compose_stops_with_one_line_that_says_to_run_it(checkout, tmp_path):
@@ -59,54 +57,16 @@ def test_plain_http_is_sent_to_https(production):
     assert answer.headers["location"] == f"https://localhost:{production.environment['HTTPS_PORT']}/a/page?number=2"
 
 
-def test_both_replicas_of_every_service_serve(production):
-    with production.client() as client:
-        answers = {s.name: {client.get(f"{s.path}version").status_code for _ in range(4)} for s in SERVING}
-    assert answers == {service.name: {200} for service in SERVING}
-    states = {c["Config"]["Labels"]["com.docker.compose.service"]: c["State"] for c in production.containers()}
-    assert {name: states[name]["Health"]["Status"] for name in REPLICAS} == dict.fromkeys(REPLICAS, "healthy")
-
-
-def test_the_one_shot_migration_ended_well_and_before_the_app_started(production):
-    for service in SERVING:
-        job, app = (production.container(name)["State"] for name in (service.job, f"{service.name}-a"))
-        assert (job["Status"], job["ExitCode"]) == ("exited", 0)
-        assert job["FinishedAt"] < app["StartedAt"]
-
-
-def test_only_the_proxy_publishes_a_port(production):
-    published = {
-        c["Config"]["Labels"]["com.docker.compose.service"]
-        for c in production.containers()
-        if any(c["NetworkSettings"]["Ports"].values())
-    }
-    assert published == {"proxy"}
-
-
-def test_metrics_are_not_public(production):
-    with production.client() as client:
-        assert {client.get(f"{service.path}metrics").status_code for service in SERVING} == {404}
-    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
-    for name in REPLICAS:
-        assert "http_requests_total" in production.compose("exec", "-T", name, "python", "-c", ask).stdout
-
-
 @pytest.mark.parametrize("service", SERVING, ids=lambda service: service.name)
 def test_one_request_id_goes_from_the_client_through_the_log_to_the_response(production, service):
     with production.client() as client:
-        answer = client.get(f"{service.path}version", headers={"X-Request-ID": "promise-number-22"})
+        answer = client.get(f"{service.prefix}/version", headers={"X-Request-ID": "promise-number-22"})
         assert answer.headers["x-request-id"] == "promise-number-22"
-        forged = client.get(f"{service.path}version", headers={"X-Request-ID": "no spaces, please"})
+        forged = client.get(f"{service.prefix}/version", headers={"X-Request-ID": "no spaces, please"})
         assert forged.headers["x-request-id"] != "no spaces, please"
-    replicas = f"{service.name}-a", f"{service.name}-b"
-    lines = production.compose("logs", "--no-log-prefix", *replicas).stdout.splitlines()
+    lines = production.compose("logs", "--no-log-prefix", *service.replicas).stdout.splitlines()
     entries = [json.loads(line) for line in lines]
     assert any(e.get("request_id") == "promise-number-22" and e["path"].endswith("/version") for e in entries)
-
-
-def test_every_line_of_the_apps_log_is_one_json_object(production):
-    for line in production.compose("logs", "--no-log-prefix", *REPLICAS, *JOBS).stdout.splitlines():
-        assert {"time", "level", "logger", "message"} <= json.loads(line).keys()
 
 
 def test_rows_survive_down_and_up(production):

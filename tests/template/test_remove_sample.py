@@ -7,7 +7,6 @@ import pytest
 from template.forks import Fork, complaint
 
 SOURCES = ("compose", "docker", "libs", "services", "tests", "tools", "Makefile", "README.md", ".env.example", "docs")
-FRONT_DOOR = ("tests/contract/test_contract.py", "tests/stack/test_production.py", "tests/stack/test_fuzz.py")
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +49,3 @@ def test_the_tree_without_the_sample_is_clean_and_its_tests_pass(removed):
     tested = removed.make("test", "args=-q services tools")
     assert re.search(r"\d+ passed", tested.stdout)
     assert "failed" not in tested.stdout
-
-
-@pytest.mark.containers
-def test_its_image_keeps_the_contract_and_production_its_promises(removed):
-    # The Dockerfile's other choices know nothing of the sample.
-    tested = removed.make("test", f'args=-q {" ".join(FRONT_DOOR)} -k "not minimal and not granian"')
-    assert "failed" not in tested.stdout
-    assert "skipped" not in tested.stdout
