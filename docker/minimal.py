@@ -3,6 +3,7 @@
 Run in the build, in the stage that holds the whole: `python minimal.py /root-of-the-new-image`.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ LEFT_OUT = (
     "sqlite3", "test", "tkinter", "turtle*", "unittest", "venv", "xmlrpc", "*test*.so", "_curses*", "_dbm.*", "_gdbm.*",
     "_remote_debugging.*", "_sqlite3.*", "_tkinter.*", "readline.*", "xx*.so",
 )  # fmt: skip
+STATUS = "var/lib/dpkg/status.d"
 KEPT = (
     "/etc/group", "/etc/nsswitch.conf", "/etc/os-release", "/etc/passwd", "/etc/ssl/certs/ca-certificates.crt",
     "/usr/lib/os-release",
@@ -42,6 +44,10 @@ def main(root: Path) -> None:
     for library in linked(programs):
         copy(root, library)
     describe(root)
+    # What was made says nothing of when. Modules keep their times, which their bytecode has in it.
+    for path in (root, *root.rglob("*")):
+        if path.is_dir() or path.suffix == ".pyc" or path.is_relative_to(root / STATUS):
+            os.utime(path, (0, 0), follow_symlinks=False)
 
 
 def copy(root: Path, path: Path) -> None:
@@ -84,7 +90,7 @@ def describe(root: Path) -> None:
         for listing in Path("/var/lib/dpkg/info").glob("*.list")
         if not held.isdisjoint(listing.read_text().splitlines())
     }
-    folder = root / "var/lib/dpkg/status.d"
+    folder = root / STATUS
     folder.mkdir(parents=True)
     for paragraph in Path("/var/lib/dpkg/status").read_text().split("\n\n"):
         if (name := re.match(r"Package: (\S+)", paragraph)) and name[1] in owners:

@@ -58,15 +58,15 @@ RUN --mount=type=cache,target=/root/.cache/uv \
  && for other in mssql mysql oracle sqlite; do \
         rm -rf "$UV_PROJECT_ENVIRONMENT"/lib/*/site-packages/sqlalchemy/dialects/$other; \
     done \
- && find "$UV_PROJECT_ENVIRONMENT" -exec touch --no-dereference --date=@0 {} +
+ && find /opt -exec touch --no-dereference --date=@0 {} +
 
 # For the minimal variant: what a service loads, copied onto an empty root. A third of the size.
 FROM build AS selection
 RUN --mount=type=bind,source=docker/minimal.py,target=/minimal.py \
-    python /minimal.py /selection
+    python /minimal.py /selected
 
 FROM scratch AS minimal
-COPY --link --from=selection /selection /
+COPY --link --from=selection /selected /
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin
 
 # How the service starts, stops and says that it is well, whatever it stands on.
@@ -105,7 +105,9 @@ WORKDIR /app/services/$SERVICE
 # Every service's libraries, compiled beside themselves, once for all.
 FROM full AS libs
 COPY libs /libs/app/libs
-RUN --network=none python -m compileall -q -s /libs /libs/app/libs
+RUN --network=none \
+    --mount=type=bind,source=docker/source.py,target=/source.py \
+    python /source.py /libs
 
 # The service's folder, made once: WORKDIR would make it anew, and date it, with every new dependency.
 FROM full AS place
@@ -133,7 +135,7 @@ RUN --network=none \
 # Production: no compiler, no uv, no tests, nothing that the app may write to.
 FROM base AS runtime
 ARG SERVICE
-COPY --link --from=build /opt/venv /opt/venv
+COPY --link --from=build /opt /opt
 COPY --link --from=libs /libs /
 # From here on, each service's layers are its own.
 COPY --link --from=place /place /

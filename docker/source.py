@@ -1,27 +1,38 @@
-"""Compiles a service's source below a root, `source.py ROOT`, and fails where a module of it can't be imported.
+"""Makes a layer of the source below a root, `source.py ROOT`, and fails where a service's module can't be imported.
 
-Both at once: while it imports what the service stands on, which takes most of the time, another process compiles.
+Compiled and imported at once: the import of what a service stands on takes most of the time. What git does not know,
+times and modes, is the same in every checkout, so that the same contents are the same layer.
 """
 
 import compileall
 import os
 import sys
+import zlib
 from importlib import import_module
 from pathlib import Path
 
 root = Path(sys.argv[1])
-service = root / "app/services" / os.environ["SERVICE"]
+
+# Dated by their contents, and not all alike: web servers tell by time and size whether a browser's copy still is the
+# file. Before they are compiled, since bytecode has its source's time in it.
+for path in root.rglob("*"):
+    if path.is_file() and not path.is_symlink():
+        path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+        date = zlib.crc32(path.read_bytes()) >> 2  # before 2004: none is in the future
+        os.utime(path, (date, date))
 
 if (compiler := os.fork()) == 0:
-    os._exit(not compileall.compile_dir(service, quiet=1, stripdir=root))
+    os._exit(not compileall.compile_dir(root / "app", quiet=1, stripdir=root))
 
-sys.path.insert(0, str(service / "src"))
-for path in service.glob("src/*/*.py"):
-    import_module(f"{path.parent.name}.{path.stem}")
+for service in root.glob("app/services/*"):
+    sys.path.insert(0, str(service / "src"))
+    for path in service.glob("src/*/*.py"):
+        import_module(f"{path.parent.name}.{path.stem}")
 if failed := os.waitstatus_to_exitcode(os.waitpid(compiler, 0)[1]):
     sys.exit(failed)
 
-# What was made here says nothing of when: made anew for a new dependency, it is the same layer.
 for path in (root, *root.rglob("*")):
-    if path.is_dir() or path.suffix == ".pyc":
-        os.utime(path, (0, 0))
+    if path.is_dir() and not path.is_symlink():
+        path.chmod(0o755)
+    if not path.is_file() or path.is_symlink() or path.suffix == ".pyc":
+        os.utime(path, (0, 0), follow_symlinks=False)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,18 +18,22 @@ pytestmark = pytest.mark.containers
 BASE = "python:3.14-slim-trixie"
 MB = 1_000_000
 LABELS = ("VERSION", "REVISION", "BUILT", "SOURCE", "LICENSES", "DESCRIPTION")
-BUILD = ["docker", "build", "--quiet", "--build-arg", "SERVICE=web", "--file", "docker/service.Dockerfile"]
+BUILD = ["docker", "build", "--build-arg", "SERVICE=web", "--file", "docker/service.Dockerfile"]
+
+
+def run_build(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([*BUILD, *arguments, "."], cwd=directory, capture_output=True, text=True, check=False)
 
 
 def build(directory: Path, tag: str, *arguments: str) -> str:
-    subprocess.run([*BUILD, *arguments, "--tag", tag, "."], cwd=directory, check=True, capture_output=True)
+    run = run_build(directory, *arguments, "--tag", tag)
+    assert run.returncode == 0, run.stderr
     return tag
 
 
 def failure(directory: Path, *arguments: str) -> str:
     """What a build says that fails."""
-    command = [part for part in BUILD if part != "--quiet"]
-    run = subprocess.run([*command, *arguments, "."], cwd=directory, capture_output=True, text=True, check=False)
+    run = run_build(directory, *arguments)
     assert run.returncode != 0
     return run.stdout + run.stderr
 
@@ -60,9 +66,7 @@ def in_image(image: str, *command: str) -> str:
 
 
 def test_the_dockerfile_passes_the_builders_own_check():
-    run = subprocess.run(
-        [*BUILD[:2], "--check", *BUILD[3:], "."], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    run = run_build(ROOT, "--check")
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -129,16 +133,52 @@ def test_what_does_not_compile_fails_the_build(tmp_path):
     assert "SyntaxError" in failure(tree)
 
 
-def test_a_new_dependency_changes_the_dependencies_layer_and_no_other(tmp_path):
+@pytest.mark.parametrize("variant", ["full", "minimal"])
+def test_layers_depend_on_the_contents_and_on_nothing_else(tmp_path, variant):
+    """Two checkouts of different times and modes, built without what the builder keeps: it knows that by contents."""
+    trees = [copy_tree(tmp_path / name) for name in ("first", "second")]
+    for path in trees[1].rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700 | 0o020)  # of git's bits alone, and one that git does not know
+        os.utime(path, (1e9, 1e9), follow_symlinks=False)
+    made = {"libs", "place", "source", "runtime"} | ({"selection", "minimal"} if variant == "minimal" else set())
+    options = ["--progress=plain", f"--build-arg=VARIANT={variant}", f"--no-cache-filter={','.join(made)}"]
+    tags = [f"slipway-test/{unique('layers')}" for _ in trees]
+    try:
+        for tree, tag in zip(trees, tags, strict=True):
+            run = run_build(tree, *options, "--tag", tag)
+            assert run.returncode == 0, run.stderr
+            kept = re.findall(r"^(#\d+) CACHED$", run.stderr, re.MULTILINE)
+            steps = re.findall(r"^(#\d+) \[(\S+) +\d+/\d+\] ", run.stderr, re.MULTILINE)
+            assert made <= {stage for _, stage in steps}
+            assert not {stage for number, stage in steps if number in kept} & made
+        assert layers(tags[0]) == layers(tags[1])
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", *tags], check=True, capture_output=True)
+
+
+def test_a_file_that_changes_in_the_image_has_another_time_for_browsers_to_compare(tmp_path):
+    """Of time and size a server makes its ETag, and the edit has the same size."""
+    style, times = tmp_path / "app/services/web/src/web/static/style.css", []
+    style.parent.mkdir(parents=True)
+    for text in ("red", "tan"):
+        style.write_text(text)
+        subprocess.run([sys.executable, ROOT / "docker/source.py", tmp_path], check=True)
+        times.append(style.stat().st_mtime)
+    assert 0 <= times[0] != times[1] < time.time()
+
+
+@pytest.mark.parametrize("variant", ["full", "minimal"])
+def test_a_new_dependency_changes_the_dependencies_layer_and_no_other(tmp_path, variant):
     """iniconfig: small, and in the lock already."""
     tree, tag = copy_tree(tmp_path), f"slipway-test/{unique('layers')}"
     project = tree / "services/web/pyproject.toml"
     try:
-        before = layers(build(tree, tag))
+        before = layers(build(tree, tag, f"--build-arg=VARIANT={variant}"))
         project.write_text(project.read_text().replace('["chassis', '["iniconfig", "chassis', 1))
         environment = {**os.environ, "UV_PYTHON": sys.executable}
         subprocess.run([ROOT / uv(), "lock", "--quiet"], cwd=tree, env=environment, check=True)
-        after = layers(build(tree, tag))
+        after = layers(build(tree, tag, f"--build-arg=VARIANT={variant}"))
     finally:
         subprocess.run(["docker", "image", "rm", "--force", tag], check=True, capture_output=True)
     assert sum(old != new for old, new in zip(before, after, strict=True)) == 1
