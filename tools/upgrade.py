@@ -22,6 +22,7 @@ from deploy import Failed, compose, expect, step
 
 SCRIPT = "/opt/postgres/upgrade.sh"
 COPY = ("roles", "databases", "analyze")
+REFUSED = 3  # what psql exits with where the server refuses a statement
 
 
 def main() -> None:
@@ -43,9 +44,16 @@ def upgrade(former: str, wanted: str) -> None:
     with step(f"Postgres {former}"):
         serve(former)
     with step("check"):
-        once("check")
-    dump()
+        old, new = once("check").split()
+    print(f"    from {old} to {new}", flush=True)
     with worker() as inside:
+        with step("schema"):
+            inside(
+                "schema",
+                refusal=f"Postgres {new} refuses the schema of {old}: {{}};"
+                f" use an image of Postgres {wanted} that is newer than the server",
+            )
+        dump()
         with step(f"Postgres {wanted}"):
             inside("create")
         with frozen() as since:
@@ -161,8 +169,11 @@ def worker() -> Iterator:
     run = compose("run", "--detach", "--no-deps", "--name", name, "--entrypoint", "sleep", "db", "infinity")
     expect(run, "the new version's container does not start")
 
-    def inside(action: str) -> str:
-        return done(subprocess.run(["docker", "exec", name, SCRIPT, action], capture_output=True, text=True), action)
+    def inside(action: str, refusal: str | None = None) -> str:
+        run = subprocess.run(["docker", "exec", name, SCRIPT, action], capture_output=True, text=True)
+        if refusal and run.returncode == REFUSED:
+            raise Failed(refusal.format(reason(run)))
+        return done(run, action)
 
     try:
         yield inside
@@ -176,9 +187,13 @@ def once(action: str) -> str:
 
 def done(run: subprocess.CompletedProcess, action: str) -> str:
     if run.returncode:
-        lines = [line for line in run.stderr.splitlines() if not re.match(r"\s*(Container|Network|Volume) ", line)]
-        raise Failed(f"the step {action} failed: {backup.reason(chr(10).join(lines))}")
+        raise Failed(f"the step {action} failed: {reason(run)}")
     return run.stdout
+
+
+def reason(run: subprocess.CompletedProcess) -> str:
+    lines = [line for line in run.stderr.splitlines() if not re.match(r"\s*(Container|Network|Volume) ", line)]
+    return backup.reason("\n".join(lines))
 
 
 def switch(inside, former: str, wanted: str) -> None:

@@ -4,7 +4,8 @@
 #
 #   found                the major versions whose data the volume holds, one a line
 #   freeze               lets the old server refuse to write, for as long as stdin stays open
-#   check                can all of it be carried over, and is there the space
+#   check                can all of it be carried over, and is there the space; prints the old version and the new
+#   schema               all but the rows, into a cluster that is thrown away; exit 3 if a statement is refused
 #   create               an empty cluster, unfinished: nothing but this script looks there
 #   roles, databases     from the old server, with the new version's own tools
 #   analyze              before a query is planned without statistics
@@ -66,6 +67,15 @@ check() {
     need=$(sql "$OLD" postgres --command "SELECT ceil(sum(pg_database_size(oid)) * 1.2 / 1e6) + 200 FROM pg_database")
     free=$(($(df --output=avail --block-size=1 "$VOLUME" | tail -n 1) / 1000000))
     [ "$free" -ge "$need" ] || die "the volume's disk has $free MB free, and the copy may need $need MB"
+    echo "$(sql "$OLD" postgres --command "SHOW server_version" | cut -d ' ' -f 1)" \
+        "$(postgres --version | cut -d ' ' -f 3)"
+}
+
+schema() {
+    trap 'pg_ctl --pgdata "$UNFINISHED" --silent --mode immediate stop 2>/dev/null || true; rm -rf "$UNFINISHED"' EXIT
+    create
+    roles
+    databases --schema-only
 }
 
 # Without fsync: what a crash leaves is thrown away, and `finish` writes all of it at once.
@@ -76,7 +86,7 @@ create() {
         '--pwfile=<(echo "$PGPASSWORD")' >/dev/null
     echo 'host all all all scram-sha-256' >>"$UNFINISHED/pg_hba.conf"
     pg_ctl --pgdata "$UNFINISHED" --wait --silent --log /tmp/new.log start \
-        --options "-clisten_addresses= -cunix_socket_directories=$NEW -cfsync=off -cfull_page_writes=off -cmax_wal_size=4GB
+        --options "-clisten_addresses= -cunix_socket_directories=$NEW -cfsync=off -cfull_page_writes=off -cmax_wal_size=4GB \
             -cwal_level=minimal -cmax_wal_senders=0 -cmaintenance_work_mem=128MB -cautovacuum=off"
 }
 
@@ -85,11 +95,11 @@ roles() {
     pg_dumpall --host "$OLD" --globals-only | sed '/^CREATE ROLE postgres;$/d' | sql "$NEW" template1 >/dev/null
 }
 
-databases() {
+databases() { # [OPTION...]
     local database
     while read -r database; do
         # --clean as pg_dumpall has it: the database `postgres` of the new cluster gives way to the old one's.
-        pg_dump --host "$OLD" --create --clean --if-exists --lock-wait-timeout 60s --dbname "$database" \
+        pg_dump --host "$OLD" --create --clean --if-exists --lock-wait-timeout 60s --dbname "$database" "$@" \
             | sql "$NEW" template1 >/dev/null
     done < <(names "$OLD")
 }
@@ -160,6 +170,6 @@ forget() { # MAJOR
 }
 
 case ${1:-} in
-    found | freeze | check | create | roles | databases | analyze | compare | finish | adopt | discard | forget) "$@" ;;
-    *) die "usage: $0 found|freeze|check|create|roles|databases|analyze|compare|finish|adopt|discard|forget" ;;
+    found | freeze | check | schema | create | roles | databases | analyze | compare | finish | adopt | discard | forget) "$@" ;;
+    *) die "usage: $0 found|freeze|check|schema|create|roles|databases|analyze|compare|finish|adopt|discard|forget" ;;
 esac
