@@ -226,5 +226,5 @@ print-uv: | $(UV)
 .cache/uv/bin/uv:
 	@$(PYTHON) -m venv .cache/uv >/dev/null 2>&1 \
 	  || { rm -rf .cache/uv; echo "uv is not here, and python3 can't make an environment for it: install the package python3-venv" >&2; exit 1; }
-	@.cache/uv/bin/pip install --quiet uv \
+	@.cache/uv/bin/pip install --quiet "$$(grep -o 'uv==[0-9.]*' docker/service.Dockerfile)" \
 	  || { rm -rf .cache/uv; echo "uv can't be installed from PyPI: check the network, or put uv on the PATH" >&2; exit 1; }
