@@ -38,9 +38,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item):
+    """What a module's tests share may be containers, and goes after the last of them, which need not be marked."""
     gate = item.config.stash[DOCKER]
-    yield
     gate.with_suffix(".forbidden").unlink(missing_ok=True)
+    yield
     if (started := gate.with_suffix(".started")).exists():
         commands = started.read_text().strip().replace("\n", ", ")
         started.unlink()
