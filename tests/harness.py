@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 
 import inventory
+import tree
 from inventory import Service as Service
 
 ROOT = Path(__file__).parents[1]
@@ -277,17 +278,9 @@ def wait_until(what: str, state: Callable[[], Any], seconds: float = 30.0) -> An
 
 def copy_tree(directory: Path) -> Path:
     """Copies the tree as git sees it, edits included: what a fresh clone of it would be."""
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listing.split("\0")):
-        if (ROOT / name).is_file():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, directory / name)
+    for name in tree.files():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, directory / name)
     return directory
 
 

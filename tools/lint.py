@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import tree
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
@@ -15,8 +17,9 @@ def main() -> None:
 
 
 def checks() -> dict[str, list[str]]:
-    scripts = [path for path in tracked() if is_shell(path)]
-    dockerfiles = [path for path in tracked() if path.name.endswith("Dockerfile")]
+    files = [ROOT / name for name in tree.files()]
+    scripts = [path for path in files if is_shell(path)]
+    dockerfiles = [path for path in files if path.name.endswith("Dockerfile")]
     return {
         "ruff": ["ruff", "check", "--quiet", "."],
         "ruff format": ["ruff", "format", "--check", "--quiet", "."],
@@ -40,18 +43,6 @@ def passes(name: str, command: list[str]) -> bool:
     if run.returncode:
         print(run.stdout + run.stderr)
     return run.returncode == 0
-
-
-def tracked() -> list[Path]:
-    """The files of the tree: those that git tracks, and new ones that it does not ignore."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [path for line in listing.stdout.splitlines() if (path := ROOT / line).is_file()]
 
 
 def is_shell(path: Path) -> bool:

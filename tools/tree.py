@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,18 @@ def git(*arguments: str, root: Path = ROOT, check: bool = True) -> str:
 def tracked(root: Path = ROOT) -> list[str]:
     """The paths that git tracks, from the root."""
     return [name for name in git("ls-files", "-z", root=root).split("\0") if name and (root / name).is_file()]
+
+
+def files(root: Path = ROOT) -> list[str]:
+    """Those that git tracks, and new ones that it does not ignore; all of these in a source archive, too."""
+    listed = ("ls-files", "-z", "--others", "--exclude-standard")
+    try:
+        listing = git(*listed, "--cached", root=root)
+    except subprocess.CalledProcessError:  # no repository: an empty one, elsewhere, knows none of them yet
+        with tempfile.TemporaryDirectory() as empty:
+            git("init", "--quiet", empty, root=root)
+            listing = git("--git-dir", f"{empty}/.git", "--work-tree", ".", *listed, root=root)
+    return [name for name in listing.split("\0") if name and (root / name).is_file()]
 
 
 def refuse_unless_clean(verb: str) -> None:
