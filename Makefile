@@ -18,6 +18,13 @@ UV := $(or $(shell command -v uv),.cache/uv/bin/uv)
 # The machine's certificates, and so a company's own, instead of the list that uv brings.
 export UV_SYSTEM_CERTS ?= 1
 
+# uv keeps packages in the user's home; where that can't be written, here.
+UV_HOME := $(shell cache=$${XDG_CACHE_HOME:-$${HOME:-/nowhere}/.cache}/uv; \
+             mkdir -p "$$cache" 2>/dev/null && [ -w "$$cache" ] && echo writable)
+ifeq ($(UV_HOME),)
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/packages
+endif
+
 # What the images and /version say; compose reads them from the environment.
 export VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 export REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -224,7 +231,4 @@ print-uv: | $(UV)
 	@echo $(UV)
 
 .cache/uv/bin/uv:
-	@$(PYTHON) -m venv .cache/uv >/dev/null 2>&1 \
-	  || { rm -rf .cache/uv; echo "uv is not here, and python3 can't make an environment for it: install the package python3-venv" >&2; exit 1; }
-	@.cache/uv/bin/pip install --quiet "$$(grep -o 'uv==[0-9.]*' docker/service.Dockerfile)" \
-	  || { rm -rf .cache/uv; echo "uv can't be installed from PyPI: check the network, or put uv on the PATH" >&2; exit 1; }
+	@$(PYTHON) tools/get_uv.py $@

@@ -58,9 +58,6 @@ def tools() -> Iterator[Finding]:
     yield OK, f"Python {sys.version.split()[0]}"
     if not shutil.which("git"):
         yield HINT, "git is missing: versions and tests need it"
-    has_uv = shutil.which("uv") or (ROOT / ".cache/uv").exists()
-    if not has_uv and subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True).returncode:
-        yield BAD, "python3 can't make environments: install the package python3-venv"
 
 
 def packages() -> Iterator[Finding]:

@@ -262,12 +262,6 @@ def test_too_few_inotify_watches(tree, monkeypatch):
     assert "sysctl fs.inotify.max_user_watches" in only(doctor.place)[1]
 
 
-def test_python_that_cannot_make_environments_blocks(tree, monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: None if name == "uv" else "/usr/bin/git")
-    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
-    assert only(doctor.tools) == (BAD, "python3 can't make environments: install the package python3-venv")
-
-
 def test_an_index_out_of_reach_is_named_where_packages_are_missing(tree, monkeypatch):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
     assert "http://127.0.0.1:9/simple/ can't be reached" in only(doctor.packages)[1]
