@@ -17,6 +17,7 @@ import debug
 import engine
 import environment
 import inventory
+import listeners
 from inventory import Service
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ MADE_OF = (
 def main(verb: str, name: str) -> None:
     chosen, ports = choose(verb, name)
     debugging = verb == "debug"
-    why = "it was asked for" if os.environ.get("DOCKER") == "no" else engine.problem()
+    why = "it was asked for" if os.environ.get("DOCKER") == "no" else engine.problem(engine.SHORT_TIMEOUT)
     if why:
         print(f"Running natively, on an embedded Postgres: {why}.", flush=True)
         for service, port in ports.items():
@@ -120,8 +121,10 @@ def refuse_taken(verb: str, setting: str, port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
+            who = listeners.holder(port)
+            by = " by this checkout's own `make dev`" if who is None else f" by {who}" if who else ""
             sys.exit(
-                f"make {verb}: cannot use port {port}: {error.strerror.lower()}. "
+                f"make {verb}: cannot use port {port}: {error.strerror.lower()}{by}. "
                 f"Stop what listens there, or take another: make {verb} {setting}={port + 1}"
             )
 

@@ -8,7 +8,6 @@ import difflib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -22,6 +21,7 @@ from pathlib import Path
 import engine
 import environment
 import init
+import listeners
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 4  # seconds that any one question may take
@@ -146,51 +146,9 @@ def ports() -> Iterator[Finding]:
         port = environment.get(name, default)
         if not port.isdigit() or not 0 < int(port) < 65536:
             yield BAD, f"{name} must be a port from 1 to 65535, not {port!r}"
-        elif taken(int(port)) and (who := holder(port)) is not None:
-            yield HINT, f"port {port} ({name}) is taken{who}: stop that, or set {name} in .env"
-
-
-def taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def holder(port: str) -> str | None:
-    """` by …`, as far as it can be seen; None where it is one of this checkout's own."""
-    with suppress(OSError, subprocess.SubprocessError):
-        listing = engine.run("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}} {{.Labels}}").stdout
-        if f"com.docker.compose.project.working_dir={ROOT}" in listing:
-            return None
-        if listing.strip():
-            return f" by the container {listing.split()[0]}"
-    pid = listener(int(port))
-    if pid is None:
-        return ""
-    with suppress(OSError):
-        if (ROOT / ".venv") in Path(f"/proc/{pid}/exe").readlink().parents or belongs_here(pid):
-            return None
-    return f" by {Path(f'/proc/{pid}/comm').read_text().strip()} (process {pid})"
-
-
-def belongs_here(pid: int) -> bool:
-    return ROOT in [(here := Path(f"/proc/{pid}/cwd").readlink()), *here.parents]
-
-
-def listener(port: int) -> int | None:
-    """The process that listens there, where Linux shows it to this user."""
-    sockets = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                words = line.split()
-                if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
-                    sockets.add(f"socket:[{words[9]}]")
-    for link in Path("/proc").glob("[0-9]*/fd/*") if sockets else ():
-        with suppress(OSError):
-            if str(link.readlink()) in sockets:
-                return int(link.parts[2])
-    return None
+        elif listeners.taken(int(port)) and (who := listeners.holder(int(port))) is not None:
+            by = f" by {who}" if who else ""
+            yield HINT, f"port {port} ({name}) is taken{by}: stop that, or set {name} in .env"
 
 
 def environment_file() -> Iterator[Finding]:

@@ -13,6 +13,7 @@ import environment
 
 BASES = ("python:3.14-slim-trixie", "postgres:18-trixie", "caddy:2")
 TIMEOUT = 60  # seconds; one whose disk is busy takes long to answer, and a restart would not help it
+SHORT_TIMEOUT = 8  # seconds, for what can go on without an engine
 NOTICE = 3  # seconds after which somebody who waits is told what for
 COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
 
@@ -20,12 +21,12 @@ COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
 class NoAnswer(SystemExit):
     """The engine is there and says nothing: the program ends with that one line, unless it knows better."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the container engine did not answer within {TIMEOUT} s: restart Docker")
+    def __init__(self, timeout: float | None = None) -> None:
+        super().__init__(f"the container engine did not answer within {timeout or TIMEOUT} s: restart Docker")
 
 
-def problem() -> str | None:
-    """Why there is no usable engine, in one line; None where there is one."""
+def problem(timeout: float | None = None) -> str | None:
+    """Why there is no usable engine, in one line; None where there is one. One that is busy gets TIMEOUT."""
     if not shutil.which("docker"):
         return "Docker is not installed: see https://docs.docker.com/engine/install"
     waiting = threading.Timer(NOTICE, print, ["Waiting for the container engine to answer …"], {"file": sys.stderr})
@@ -33,7 +34,7 @@ def problem() -> str | None:
     waiting.start()
     try:
         # Not `docker info`: it waits for a lock that the engine holds while it deletes or stores an image.
-        server = run("docker", "version", "--format", "{{.Server.Version}}")
+        server = run("docker", "version", "--format", "{{.Server.Version}}", timeout=timeout)
     except NoAnswer as silence:
         return str(silence)
     finally:
@@ -67,12 +68,12 @@ def images_problem() -> str | None:
     return None
 
 
-def run(*command: str) -> subprocess.CompletedProcess:
-    """Asks the engine a question; raises NoAnswer where it takes longer than TIMEOUT."""
+def run(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess:
+    """Asks the engine a question; raises NoAnswer where it takes longer than that, or than TIMEOUT."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout or TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
-        raise NoAnswer from None
+        raise NoAnswer(timeout) from None
 
 
 def parse(text: str) -> dict:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ import doctor
 import engine
 import environment
 import init
+import listeners
 from harness import free_port, wait_until
 
 BAD, HINT, OK = doctor.BAD, doctor.HINT, doctor.OK
@@ -28,7 +30,7 @@ def tree(tmp_path, monkeypatch):
     (tmp_path / "secrets/secret_key").write_text("something")
     (tmp_path / "secrets/secret_key").chmod(0o644)
     (tmp_path / "docker").mkdir()
-    for tool in (doctor, init):
+    for tool in (doctor, init, listeners):
         monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr(environment, "FILE", tmp_path / ".env")
     for name in ("DEV_PORT", "HTTP_PORT", "HTTPS_PORT", "REGISTRY"):
@@ -41,7 +43,7 @@ def docker(monkeypatch):
     """An engine that is well; `docker[words]` is what a command answers instead."""
     answers = {}
 
-    def run(*command):
+    def run(*command, **options):
         text = " ".join(command)
         code, out = next((answer for words, answer in answers.items() if words in text), (0, ""))
         if code == "late":
@@ -77,10 +79,10 @@ def test_no_engine_is_a_hint_since_everything_runs_natively(tree, monkeypatch):
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    """Puts a program of these lines of shell where the client of the engine is looked for."""
+    """Puts a program of these lines of shell where the client of the engine is looked for, or another."""
 
-    def write(*lines):
-        path = tmp_path / "bin/docker"
+    def write(*lines, name="docker"):
+        path = tmp_path / "bin" / name
         path.parent.mkdir()
         path.write_text("\n".join(["#!/bin/sh", *lines]))
         path.chmod(0o755)
@@ -106,6 +108,8 @@ def test_an_engine_that_says_nothing_is_one_line(program, monkeypatch):
     assert engine.problem() == "the container engine did not answer within 0.1 s: restart Docker"
     with pytest.raises(SystemExit, match="restart Docker"):
         engine.run("docker", "ps")
+    monkeypatch.setattr(engine, "TIMEOUT", 60)
+    assert engine.problem(0.2) == "the container engine did not answer within 0.2 s: restart Docker"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_a_taken_port_names_the_process_that_holds_it(tree, docker, tmp_path_fac
     (tree / ".env").write_text(f"DEV_PORT={port}\nHTTP_PORT={free_port()}\nHTTPS_PORT={free_port()}\n")
     with subprocess.Popen(command, cwd=tmp_path_factory.mktemp("elsewhere"), stderr=subprocess.DEVNULL) as process:
         try:
-            while not doctor.taken(port):
+            while not listeners.taken(port):
                 assert process.poll() is None
             state, text = only(doctor.ports)
         finally:
@@ -178,8 +182,16 @@ def test_a_taken_port_names_the_process_that_holds_it(tree, docker, tmp_path_fac
     assert f"(process {process.pid})" in text
 
 
+def test_without_proc_lsof_says_what_holds_a_port(program):
+    program(
+        'case "$*" in *cwd*) echo p42; echo n/elsewhere ;; *) echo p42; echo cPython; echo n127.0.0.1:8000 ;; esac',
+        name="lsof",
+    )
+    assert listeners.by_lsof(8000) == (42, "Python", Path("/elsewhere"))
+
+
 def test_a_taken_port_names_the_container_and_is_silent_on_our_own(tree, docker, monkeypatch):
-    monkeypatch.setattr(doctor, "taken", lambda port: port == 80)
+    monkeypatch.setattr(listeners, "taken", lambda port: port == 80)
     docker["publish=80"] = (0, "other-proxy-1 com.docker.compose.project.working_dir=/elsewhere\n")
     assert "is taken by the container other-proxy-1: stop that, or set HTTP_PORT in .env" in only(doctor.ports)[1]
     docker["publish=80"] = (0, f"ours com.docker.compose.project.working_dir={tree}\n")
@@ -187,7 +199,7 @@ def test_a_taken_port_names_the_container_and_is_silent_on_our_own(tree, docker,
 
 
 def test_a_port_that_is_none_blocks(tree, docker, monkeypatch):
-    monkeypatch.setattr(doctor, "taken", lambda port: False)
+    monkeypatch.setattr(listeners, "taken", lambda port: False)
     (tree / ".env").write_text("HTTP_PORT=eighty\n")
     assert only(doctor.ports) == (BAD, "HTTP_PORT must be a port from 1 to 65535, not 'eighty'")
 
