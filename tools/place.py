@@ -6,10 +6,11 @@ Standard library only.
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -182,9 +183,12 @@ def runs(compose: list[str], name: str) -> bool:
 def native_runs() -> bool:
     """Whether `make dev` runs natively here, by its Postgres."""
     try:
-        pid = int(POSTMASTER.read_text().split()[0])
-        return b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError, IndexError):
+        pid, _, _, port, *_ = POSTMASTER.read_text().splitlines()
+        with suppress(PermissionError):  # another user's
+            os.kill(int(pid), 0)
+        with socket.create_connection(("127.0.0.1", int(port)), 1):
+            return True
+    except (OSError, ValueError):
         return False
 
 

@@ -1,6 +1,8 @@
 """A worker's threads: quick requests share one, slow ones hold up nobody."""
 
 import io
+import select
+import selectors
 import socket
 import threading
 from types import SimpleNamespace
@@ -79,6 +81,20 @@ def test_quick_requests_of_many_connections_share_one_thread(clients):
             client.sendall(b"q")
         assert [client.recv(1) for client in connections] == [b"q"] * 20
     assert len({thread for _, thread in served.served}) == 1
+
+
+def test_where_there_is_no_epoll_connections_are_served_all_the_same(clients, monkeypatch):
+    monkeypatch.delattr(select, "epoll", raising=False)
+    monkeypatch.setattr(selectors, "DefaultSelector", selectors.PollSelector)
+    served = clients(patience=NEVER, rest=NEVER)
+    for _ in range(3):  # whose descriptors are those of the ones before
+        connections = [served.connect() for _ in range(5)]
+        for _ in range(2):
+            assert [ask(client) for client, _ in connections] == [b"a"] * 5
+        for client, connection in connections:
+            client.close()
+            assert connection.ended.wait(SOON)
+            connection.sock.close()
 
 
 def test_requests_are_served_in_the_order_in_which_they_came(clients):

@@ -10,6 +10,7 @@ the lead, and the request is finished beside it. So quick requests share one thr
 import logging
 import os
 import select
+import selectors
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,7 +23,27 @@ from gunicorn.workers import gthread
 
 PATIENCE = 0.005  # seconds that a request may take before the others no longer wait for it
 REST = 1.0  # seconds that a connection stays here for its next request
+READ = 1  # select.EPOLLIN, selectors.EVENT_READ
 QUIET = 10  # times that the deputy looks and finds no new request, before it sleeps
+
+
+class Poller:
+    """What is used here of select.epoll, for development on a system that has none, such as macOS."""
+
+    def __init__(self) -> None:
+        self.selector = selectors.DefaultSelector()
+
+    def register(self, descriptor: int, events: int) -> None:
+        with suppress(KeyError):  # a former connection's that was closed
+            self.selector.unregister(descriptor)
+        self.selector.register(descriptor, events)
+
+    def unregister(self, sock: Any) -> None:
+        with suppress(KeyError):
+            self.selector.unregister(sock)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        return [(key.fd, events) for key, events in self.selector.select(timeout)]
 
 
 class LeaderPool:
@@ -38,9 +59,11 @@ class LeaderPool:
         self.handle, self.done, self.patience, self.rest = handle, done, patience, rest
         self.ready: deque[Any] = deque()  # connections in the order in which they brought a request
         self.resting: dict[int, tuple[Any, float]] = {}  # the others by descriptor, and until when; the oldest first
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.poller = select.epoll()
-        self.poller.register(self.bell, select.EPOLLIN)
+        self.bell, self.rope = os.pipe()
+        for end in (self.bell, self.rope):
+            os.set_blocking(end, False)
+        self.poller = select.epoll() if hasattr(select, "epoll") else Poller()
+        self.poller.register(self.bell, READ)
         self.asleep = self.closed = False
         self.lock = threading.Lock()  # of the next three; without it, the leader may read them
         self.leader: int | None = None  # a thread's id
@@ -69,7 +92,8 @@ class LeaderPool:
         self.ring()
 
     def ring(self) -> None:
-        os.eventfd_write(self.bell, 1)
+        with suppress(BlockingIOError):  # it rings already
+            os.write(self.rope, b"!")
 
     def hand_over(self) -> None:
         """For a request that is about to wait: the others need not wait with it."""
@@ -128,7 +152,7 @@ class LeaderPool:
             self.asleep = False
             for descriptor, _ in events:
                 if descriptor == self.bell:
-                    os.eventfd_read(self.bell)
+                    os.read(self.bell, 4096)
                 elif descriptor in self.resting:
                     connection, _ = self.resting.pop(descriptor)
                     connection.data_ready = True
@@ -169,7 +193,7 @@ class LeaderPool:
             return
         descriptor = connection.sock.fileno()
         if not connection.polled:
-            self.poller.register(descriptor, select.EPOLLIN)
+            self.poller.register(descriptor, READ)
             connection.polled = True
         self.resting[descriptor] = connection, monotonic() + self.rest
 

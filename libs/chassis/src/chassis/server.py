@@ -25,7 +25,7 @@ from gunicorn import glogging
 from gunicorn.http import wsgi
 from gunicorn.workers.gthread import ThreadWorker
 
-from chassis import drain, logs, postgres, recent  # noqa: F401 - recent has its memory before the fork
+from chassis import drain, logs, postgres, recent, shm  # noqa: F401 - recent has its memory before the fork
 from chassis.entrypoint import CONFIG, fail, settings_class
 from chassis.pool import LeaderPool
 from chassis.settings import Settings, SettingsError
@@ -86,7 +86,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "keepalive": 75,  # over the proxy's, so that the proxy is the one to close an idle connection
         "limit_request_field_size": 20480,  # over the proxy's for all of them, whose answer is a page
         "timeout": 30,  # a worker whose main loop stalls; a stuck request is the watchdog's
-        "worker_tmp_dir": "/dev/shm",  # noqa: S108 - a heartbeat on a disk can block
+        "worker_tmp_dir": shm.FOLDER,  # a heartbeat on a disk can block
         "control_socket_disable": True,  # it wants a writable root file system
         "accesslog": "-",
         "loglevel": settings.log_level,
@@ -118,7 +118,7 @@ def memory(root: Path = Path("/sys/fs/cgroup")) -> float:
 
 def cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
     """The CPUs that the cgroup grants (cgroup v2 cpu.max, v1 cpu.cfs_*), or the machine's."""
-    machine = float(len(os.sched_getaffinity(0)))
+    machine = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     try:
         if (root / "cpu.max").exists():
             quota, period = (root / "cpu.max").read_text().split()
@@ -354,7 +354,7 @@ class Logger(glogging.Logger):
 def share_metrics() -> None:
     """A directory in memory where every worker keeps its counters (prometheus_client's multiprocess mode)."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-", dir="/dev/shm")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-", dir=shm.FOLDER)
 
 
 def forget_metrics(server: Any, worker: Any) -> None:

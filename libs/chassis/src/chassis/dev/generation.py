@@ -15,6 +15,7 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.app.wsgiapp import WSGIApplication
 
+from chassis import shm
 from chassis.dev import libraries
 from chassis.dev.layer import Layer, listen
 from chassis.dev.page import Broken
@@ -110,7 +111,7 @@ class Served:
             "graceful_timeout": PATIENCE,
             "loglevel": "warning",
             "control_socket_disable": True,
-            "worker_tmp_dir": "/dev/shm",  # noqa: S108 - memory
+            "worker_tmp_dir": shm.FOLDER,
             "on_exit": lambda server: None,  # the counters are the supervisor's
             "post_worker_init": lambda worker: (initialised(worker), self.tell(worker)),
         }

@@ -5,6 +5,7 @@ missed or means nothing never matters; where it stays silent, as on some mounts,
 """
 
 import ctypes
+import errno
 import os
 import struct
 import sys
@@ -92,7 +93,7 @@ class Inotify:
 
     def __init__(self) -> None:
         if sys.platform != "linux":
-            raise OSError("inotify is Linux's")
+            raise OSError(errno.ENOSYS, "it is Linux's")
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self.libc.inotify_init1(NONBLOCK | CLOEXEC)
         if self.descriptor < 0:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
-from chassis import logs
+from chassis import logs, shm
 from chassis.dev import dependencies, generation, libraries, waiting
 from chassis.dev.live import Hub
 from chassis.dev.sources import Kind, Sources
@@ -55,7 +55,7 @@ class Supervisor:
         self.root, self.service, self.port = root, service, port
         self.selector = selectors.DefaultSelector()
         self.hub, self.state, self.compiled = Hub(self.selector), State(), libraries.Compiled()
-        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.generations: dict[int, generation.Generation] = {}
         self.current: generation.Generation | None = None
         self.notices: dict[str, list[str]] = {}
@@ -86,7 +86,7 @@ class Supervisor:
 
     def share_metrics(self) -> str:
         """Where all generations count, so that a reload does not begin at nought."""
-        place = tempfile.mkdtemp(prefix="metrics-", dir="/dev/shm")
+        place = tempfile.mkdtemp(prefix="metrics-", dir=shm.FOLDER)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = place
         return place
 

@@ -148,10 +148,12 @@ class Postgres:
     def running(self) -> int | None:
         """The port of the server that another process has started on this directory; None where none runs."""
         try:
-            pid, *lines = (self.data / "postmaster.pid").read_text().splitlines()
-            ours = b"postgres" in Path(f"/proc/{int(pid)}/cmdline").read_bytes()
-            return int(lines[2]) if ours else None
-        except (OSError, ValueError, IndexError):
+            pid, _, _, port, *_ = (self.data / "postmaster.pid").read_text().splitlines()
+            with suppress(PermissionError):  # another user's
+                os.kill(int(pid), 0)
+            with socket.create_connection(("127.0.0.1", int(port)), 1):
+                return int(port)
+        except (OSError, ValueError):
             return None
 
     def _refuse_second_server(self) -> None:
