@@ -103,6 +103,7 @@ def test_a_breakpoint_in_a_view_stops_there_and_the_next_session_has_what_was_sa
         editor.start(source={"path": str(view)}, breakpoints=[])
         state = wait_until("the app", lambda: debugged.get("/health/live").json()["status"])
         assert state == "saved while debugging"
+    debugged.wait(3)  # and holds its port again, as the next tests find it
 
 
 def test_both_ports_are_on_the_loopback_alone(debugged):
