@@ -52,6 +52,8 @@ LONGEST = 900  # seconds of one command, a cold image build included
 class Stack:
     """A compose project of one checkout; `settings` are environment variables."""
 
+    prefix: tuple[str, ...] = ()  # of every command: who runs it, and where
+
     def __init__(self, directory: Path, project: str, **settings: Any) -> None:
         self.directory, self.project = directory, project
         outside = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
@@ -61,7 +63,7 @@ class Stack:
 
     def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
         options = {"env": self.environment, "capture_output": True, "text": True, "timeout": LONGEST, **options}
-        run = subprocess.run(command, cwd=self.directory, check=False, **options)
+        run = subprocess.run([*self.prefix, *command], cwd=self.directory, check=False, **options)
         if check and run.returncode:
             raise AssertionError(f"{' '.join(command)}: exit {run.returncode}\n{run.stdout}\n{run.stderr}")
         return run
@@ -221,7 +223,7 @@ def make_dev(stack: Stack, port: int, status: int | None = 200, service: str = "
 
     What serves on no port has no status, and is not waited for.
     """
-    command = ["make", "dev", *([f"s={service}"] if service else [])]
+    command = [*stack.prefix, "make", "dev", *([f"s={service}"] if service else [])]
     with (stack.directory / "dev.log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=stack.directory, env=stack.environment, stdout=log, stderr=log, start_new_session=True
@@ -321,17 +323,22 @@ def unique(prefix: str) -> str:
     return f"slipway-test-{prefix}-{secrets.token_hex(3)}"
 
 
-def without_docker(directory: Path) -> str:
-    """A PATH on which there is everything but docker, as on a machine that has none."""
+def path_without(directory: Path, *names: str) -> str:
+    """A PATH on which there is everything but these; as root, what every user may run."""
     directory.mkdir(exist_ok=True)
     for folder in reversed(os.environ["PATH"].split(os.pathsep)):
-        for program in Path(folder).glob("*"):
-            link = directory / program.name
-            if program.name != "docker" and os.access(program, os.X_OK) and program.is_file():
-                link.unlink(missing_ok=True)
-                link.symlink_to(program)
-    (directory / "docker").unlink(missing_ok=True)
+        place = Path(folder).resolve()
+        if not place.is_dir() or (os.geteuid() == 0 and not all(map(is_open, (place, *place.parents)))):
+            continue
+        for program in place.glob("*"):
+            if program.name not in names and os.access(program, os.X_OK) and program.is_file():
+                (directory / program.name).unlink(missing_ok=True)
+                (directory / program.name).symlink_to(program)
     return str(directory)
+
+
+def is_open(folder: Path) -> bool:
+    return bool(folder.stat().st_mode & 0o001)
 
 
 def chromium() -> str | None:

@@ -25,7 +25,15 @@ from harness import ROOT
 
 RECORD, PAGE = ROOT / ".cache/prove.jsonl", ROOT / ".cache/prove.html"
 # Of the files that take minutes, the longest begin first, so that the end waits for none of them.
-LONGEST = ("test_service", "test_remove_sample", "test_tutorial", "test_dev", "test_abuse", "test_contract")
+LONGEST = (
+    "test_machines",
+    "test_service",
+    "test_remove_sample",
+    "test_tutorial",
+    "test_dev",
+    "test_abuse",
+    "test_contract",
+)
 TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 RENEWED = 15  # seconds after which the page says what has been proved meanwhile
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import ROOT, wait_until, without_docker
+from harness import ROOT, path_without, wait_until
 
 PROMISES = """
 ## Image
@@ -116,7 +116,7 @@ def tree(tmp_path_factory):
         for name, value in os.environ.items()
         if not name.startswith(("MAKE", "MFLAGS", "PYTEST", "REQUIRE"))
     }
-    path = without_docker(home / "bin")
+    path = path_without(home / "bin", "docker")
     set_here = {"PATH": path, "CHROMIUM": str(home / "chromium"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return Tree(home, **kept | set_here)
 
