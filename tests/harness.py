@@ -57,6 +57,7 @@ class Stack:
     def __init__(self, directory: Path, project: str, **settings: Any) -> None:
         self.directory, self.project = directory, project
         outside = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        outside["PATH"] += f"{os.pathsep}{ROOT}/.cache/uv/bin"  # this checkout's uv, so that no other fetches one
         # Images of its own as well: another run's build must not take the place of one.
         own = {"COMPOSE_PROJECT_NAME": project, "IMAGE_PREFIX": f"slipway-test/{project}-", **settings}
         self.environment = outside | {name: str(value) for name, value in own.items()}

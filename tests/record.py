@@ -11,8 +11,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import pytest
+from xdist.workermanage import NodeManager
 
 import needs
+
+NodeManager.EXIT_TIMEOUT = 120  # seconds in which a process that is interrupted removes the containers of its tests
 
 
 class Record:
