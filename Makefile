@@ -51,17 +51,17 @@ dev: ## Run all services with hot reload, or s=web alone (DEV_PORT=8000, DOCKER=
 debug: ## Run a service under a debugger, which waits for an editor on port 5678 (s=web, DEBUG_PORT=…)
 	@SERVICE=$(or $(s),web) $(PYTHON) tools/dev.py debug
 
-test: .venv/installed ## Run every service's tests and the quick ones of the kit; one service's with s=web [args="-k health -x"]
+test: .venv/installed ## Run every service's tests and the kit's quick ones: 1 minute; one service's with s=web [args="-k health -x"]
 	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal $(if $(s),services/$(s)) $(args)
 	@$(if $(s)$(args),,echo "make prove adds real containers, a browser, forks and other machines, in 25 minutes.")
 
-test-stack: .venv/installed ## Test what you compose, as your CI does: each image's contract, the whole system, a deploy under load
+test-stack: .venv/installed ## Test what you compose, as your CI does: image contracts, the whole system, a deploy under load: 6 minutes
 	@REQUIRE=engine .venv/bin/python -m pytest tests/contract/test_contract.py tests/system $(args)
 
-prove: .venv/installed ## Prove every promise, on real containers and in a browser; one area's with p=deploy
+prove: .venv/installed ## Prove every promise of the kit, on real containers and in a browser: 25 minutes; one area with p=deploy
 	@P=$(call quoted,$(p)) .venv/bin/python tools/prove.py $(args)
 
-check: lint test ## Run what CI runs
+check: lint test ## Run both lint and test
 
 faults: .venv/installed ## Inject every fault into a production stack of its own, and print what it cost
 	@REQUIRE=engine .venv/bin/python -m pytest tests/faults -q $(args)

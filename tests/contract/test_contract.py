@@ -14,7 +14,7 @@ from contract.promises import PROMISES, Broken, NotJudged, Promise
 from contract.subject import Subject, Wanted
 from harness import SERVICES, Service, built
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 
 # What applies to an image of a kind: the promises, and how it is started to be judged by them.
