@@ -1,4 +1,4 @@
-"""The page that `make prove` leaves: readable by anybody, without a server and without JavaScript."""
+"""The page that `make prove` leaves: readable by all, without a server and without JavaScript."""
 
 import json
 

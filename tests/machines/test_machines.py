@@ -307,7 +307,7 @@ def test_an_engine_that_never_answers_costs_ten_seconds_at_most_and_make_test_no
         machine.client(f"unix://{machine.home}/engine")
         assert machine.passed(*SHORT) == expected[False]
         with pytest.raises(BlockingIOError):
-            engine.accept()  # nobody has asked it
+            engine.accept()  # nothing has asked it
         with machine.developing() as dev:
             wait_until("a word", lambda: "Waiting for the container engine to answer" in dev.log, 8)
             wait_until("going on without it", lambda: "Running natively" in dev.log, 7)
@@ -316,7 +316,7 @@ def test_an_engine_that_never_answers_costs_ten_seconds_at_most_and_make_test_no
 
 
 def test_a_taken_port_is_one_line_with_the_program_that_holds_it_and_a_way_out(programs: str):
-    with made(Case(no_network_once_installed), programs) as machine:  # where nobody else's ports are
+    with made(Case(no_network_once_installed), programs) as machine:  # where all ports are this test's
         holders = {port: machine.begin("python3", "-m", "http.server", port) for port in ("8000", "5432")}
         for port in holders:
             here = ("python3", "-c", GET, f"http://127.0.0.1:{port}")
