@@ -223,7 +223,7 @@ service_words = UV=$(call quoted,$(UV)) SERVICE_NAME=$(call quoted,$(name)) SERV
 # The environment for tests, tools and native runs: made again when the lock changes.
 .venv/installed: pyproject.toml uv.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) | $(UV)
 	@echo "Installing the environment into .venv …" >&2
-	@UV_COMPILE_BYTECODE=1 $(UV) sync $$([ -t 2 ] || echo --quiet) --locked --all-packages \
+	@UV_COMPILE_BYTECODE=$${UV_COMPILE_BYTECODE:-1} $(UV) sync $$([ -t 2 ] || echo --quiet) --locked --all-packages \
 	  --python "$$($(UV) python find --no-project --no-python-downloads 3.14 2>/dev/null || echo $(PYTHON))"
 	@touch $@
 

@@ -58,6 +58,7 @@ class Stack:
         self.directory, self.project = directory, project
         outside = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         outside["PATH"] += f"{os.pathsep}{ROOT}/.cache/uv/bin"  # this checkout's uv, so that no other fetches one
+        outside["UV_COMPILE_BYTECODE"] = "0"  # of an environment that is used once
         # Images of its own as well: another run's build must not take the place of one.
         own = {"COMPOSE_PROJECT_NAME": project, "IMAGE_PREFIX": f"slipway-test/{project}-", **settings}
         self.environment = outside | {name: str(value) for name, value in own.items()}

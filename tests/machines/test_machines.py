@@ -81,6 +81,7 @@ class Machine(Fork):
         super().__init__(home / name)
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(LEFT_OUT)}
         self.environment |= NO_IDENTITY | {"HOME": str(home), "TMPDIR": str(home), "PATH": programs}
+        self.environment["UV_COMPILE_BYTECODE"] = "0"  # of an environment that is used once
         self.environment["UV_CACHE_DIR"] = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache/uv")
 
     def program(self, name: str, text: bytes | str) -> None:
