@@ -22,7 +22,7 @@ DOCKER = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="slipway-docker-"))
+    folder = Path(tempfile.mkdtemp(prefix="docker-of-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     gate = config.stash[DOCKER] = folder / "docker"
     gate.write_text(GATE.format(docker=shutil.which("docker") or "/no-docker-here"))
