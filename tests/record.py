@@ -11,11 +11,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import pytest
-from xdist.workermanage import NodeManager
 
 import needs
 
-NodeManager.EXIT_TIMEOUT = 120  # seconds in which a process that is interrupted removes the containers of its tests
+EXIT_TIMEOUT = 120  # seconds in which a process that is interrupted removes the containers of its tests
 
 
 class Record:
@@ -30,7 +29,10 @@ class Record:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
+        from xdist.workermanage import NodeManager  # once pytest has rewritten its assertions
+
         config.stash[needs.MISSING] = self.missing
+        NodeManager.EXIT_TIMEOUT = EXIT_TIMEOUT
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.config.option.collectonly:
