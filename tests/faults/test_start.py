@@ -7,7 +7,7 @@ import pytest
 from faults.injection import status
 from harness import wait_until
 
-pytestmark = [pytest.mark.containers, pytest.mark.alone]
+pytestmark = pytest.mark.containers
 
 
 def start(stack, **environment):

@@ -10,7 +10,8 @@ from faults.injection import faulty_production
 from harness import copy_tree, wait_until, with_probe
 from stack.loadtest import LoadTest
 
-pytestmark = [pytest.mark.containers, pytest.mark.alone]
+pytestmark = pytest.mark.containers
+alone = pytest.mark.alone
 
 NEVER_READY = "RUN echo 'Schema.behind = lambda self, current: True' >> /app/libs/chassis/src/chassis/schema.py"
 CRASHES = "RUN echo 'raise RuntimeError(\"this release is broken\")' >> /app/services/web/gunicorn.conf.py"
@@ -63,6 +64,7 @@ def versions(stack):
     return [stack.compose("exec", "-T", name, "python", "-c", ask).stdout.strip() for name in ("web-a", "web-b")]
 
 
+@alone
 def test_three_deploys_under_load_fail_no_request(stack, certificate, record_property):
     with LoadTest(url(stack), certificate) as load:
         wait_until("load", lambda: len(load.answers) > 100)
@@ -75,6 +77,7 @@ def test_three_deploys_under_load_fail_no_request(stack, certificate, record_pro
     assert len(load.answers) > 1000
 
 
+@alone
 def test_a_careless_compose_up_holds_requests_and_loses_none(stack, certificate, record_property):
     deploy(stack, release(stack, "careful"), **DRAINING)
     careless = {**stack.environment, "TAG": release(stack, "careless")}
@@ -97,6 +100,7 @@ def test_rollback_restores_the_former_image_and_can_be_taken_back(stack):
     assert versions(stack) == ["new", "new"]
 
 
+@alone
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
