@@ -63,9 +63,9 @@ def become_granian(target: str) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "chassis.granian", target])  # noqa: S606 - a program of our own
 
 
-# gunicorn's own ASGI worker. Requests share a thread there: chassis.asgi ends one that hangs.
+# Requests share a thread there: chassis.asgi ends one that hangs.
 ASGI = {
-    "worker_class": "asgi",
+    "worker_class": "chassis.asgi_worker.Worker",
     "threads": 1,
     "pre_request": lambda worker, request: None,
     "post_request": lambda worker, request: None,
