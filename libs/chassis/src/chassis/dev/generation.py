@@ -115,9 +115,7 @@ class Served:
             "on_exit": lambda server: None,  # the counters are the supervisor's
             "post_worker_init": lambda worker: (initialised(worker), self.tell(worker)),
         }
-        self.is_asgi = self.cfg.worker_class_str == "asgi"
-        if self.is_asgi:
-            chosen["worker_class"] = deaf_when_told(self.cfg.worker_class)
+        self.is_asgi = "asgi" in self.cfg.worker_class_str  # chassis.asgi_worker, or gunicorn's own
         for name, value in chosen.items():
             self.cfg.set(name, value)
 
@@ -181,15 +179,3 @@ def check_settings() -> None:
     from chassis.entrypoint import settings_class
 
     settings_class().load()
-
-
-def deaf_when_told(asgi: type) -> type:
-    """gunicorn's ASGI worker, which would take new requests for up to a second after it was told to end."""
-
-    class Deaf(asgi):
-        def handle_exit_signal(self) -> None:
-            super().handle_exit_signal()
-            for server in self.servers:
-                server.close()
-
-    return Deaf
