@@ -98,6 +98,10 @@ def test_it_has_its_name_its_record_and_secrets_of_its_own_and_says_what_it_chan
 def test_where_a_user_looks_the_template_is_named_as_the_origin_only(renamed):
     named = renamed.run("git", "grep", "--untracked", "-liIP", r"(?<!\.)\bslipway(?!\.)", check=False).stdout.split()
     assert [name for name in named if not name.startswith(ORIGIN)] == []
+
+
+@pytest.mark.containers
+def test_what_compose_would_start_bears_the_name(renamed):
     plain = {name: renamed.environment[name] for name in ("PATH", "HOME")}
     configured = renamed.compose("config", "--format", "json", env=plain).stdout
     assert "slipway" not in configured
