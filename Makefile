@@ -55,7 +55,7 @@ test: .venv/installed ## Run every service's tests and the kit's quick ones: 1 m
 	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal $(if $(s),services/$(s)) $(args)
 	@$(if $(s)$(args),,echo "make prove adds real containers, a browser, forks and other machines, in half an hour.")
 
-test-stack: .venv/installed ## Test what you compose, as your CI does: image contracts, the whole system, a deploy under load: 6 minutes
+test-stack: .venv/installed ## Test what you compose, as your CI does: image contracts, the whole system, a deploy under load: 2 minutes
 	@REQUIRE=engine .venv/bin/python -m pytest tests/contract/test_contract.py tests/system $(args)
 
 prove: .venv/installed ## Prove every promise of the kit, on real containers and in a browser: half an hour; one area with p=deploy
