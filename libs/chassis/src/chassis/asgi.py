@@ -45,8 +45,7 @@ class Chassis:
             log.exception("%s %s failed", scope["method"], scope["path"])
             await answer.problem(500, "Internal Server Error")
         # One series for all routes: their names are the framework's business, and a path is none.
-        metrics.REQUESTS.labels(scope["method"], "asgi", answer.status).inc()
-        metrics.SECONDS.labels("asgi").observe(perf_counter() - started)
+        metrics.count(scope["method"], "asgi", answer.status, perf_counter() - started)
 
     async def route(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
         """The app's own paths lie below the prefix, what is internal does not."""

@@ -47,19 +47,28 @@ def text() -> bytes:
     return exposition.generate_latest(registry)
 
 
+def count(method: str, route: str, status: int, seconds: float) -> None:
+    """One request, by a route of the app's.
+
+    A client may make up a method, and what it asks another service through the app a status: both are taken from a
+    set, since each value of a label is a time series for ever.
+    """
+    requests, took = _series(
+        method if method in METHODS else "other", route, status if 100 <= status < 600 else "other"
+    )
+    requests.inc()
+    took.observe(seconds)
+
+
 def _count(response: Response) -> Response:
     current = request._get_current_object()
-    # By rule and known methods, never by what a client makes up: each label value is a time series for ever.
-    route = current.url_rule.rule if current.url_rule else "none"
-    requests, seconds = _series(current.method if current.method in METHODS else "other", route, response.status_code)
     took = (now := perf_counter()) - current.environ.get("chassis.started", now)
-    requests.inc()
-    seconds.observe(took)
+    count(current.method, current.url_rule.rule if current.url_rule else "none", response.status_code, took)
     if current.endpoint not in PROBES:
         recent.count_request(took, failed=response.status_code >= 500)
     return response
 
 
 @cache  # looking a series up takes longer than counting in it
-def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+def _series(method: str, route: str, status: int | str) -> tuple[Counter, Histogram]:
     return REQUESTS.labels(method, route, status), SECONDS.labels(route)

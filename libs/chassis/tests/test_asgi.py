@@ -1,0 +1,57 @@
+"""What an ASGI app is given by chassis.asgi, asked as its server would."""
+
+import asyncio
+
+import pytest
+
+from chassis import metrics
+from chassis.asgi import Chassis
+from chassis.settings import Settings
+
+
+@pytest.fixture
+def settings():
+    class Plain(Settings):
+        uses_database = uses_secret_key = False
+
+    return Plain.load({"APP_ENV": "test"})
+
+
+def answers(status=200):
+    """An app that says hello."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    return app
+
+
+def ask(app, method="GET", headers=()):
+    """The answer's messages, as the server gets them."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": "/", "scheme": "http"}
+    asyncio.run(app({**scope, "headers": [(b"host", b"example.org"), *headers]}, receive, send))
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "series"),
+    [
+        ("XYZZY", 200, 'method="other",route="asgi",status="200"'),
+        ("GET", 765, 'method="GET",route="asgi",status="other"'),
+    ],
+)
+def test_what_a_client_or_an_app_makes_up_is_no_label_of_its_own(settings, method, status, series):
+    ask(Chassis(answers(status), settings), method)
+    text = metrics.text().decode()
+    assert f"http_requests_total{{{series}}}" in text
+    assert "XYZZY" not in text
+    assert 'status="765"' not in text
