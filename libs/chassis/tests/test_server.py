@@ -1,5 +1,6 @@
 import math
 import os
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -55,6 +56,26 @@ def test_two_workers_at_the_least_and_four_at_the_most(monkeypatch, processors, 
     monkeypatch.setattr("chassis.server.cpus", lambda: processors)
     monkeypatch.setattr("chassis.server.memory", lambda: megabytes * 2**20)
     assert workers() == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "lines"),
+    [
+        ("/health/ready", 200, 0),
+        ("/metrics", 200, 0),
+        ("/status", 200, 0),
+        ("/status?only=this", 200, 0),
+        ("/status", 401, 1),
+        ("/statuses", 200, 1),
+        ("/metrics-report", 200, 1),
+        ("/healthy", 200, 1),
+    ],
+)
+def test_only_what_is_asked_every_few_seconds_is_not_logged(caplog, path, status, lines):
+    caplog.set_level("INFO")
+    response = SimpleNamespace(status=status)
+    server.Logger(Config()).access(response, None, {"RAW_URI": path}, timedelta(seconds=1))
+    assert len(caplog.records) == lines
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -32,7 +33,8 @@ from chassis.settings import Settings, SettingsError
 
 MOST_WORKERS = 4
 WORKER_MEMORY = 96 * 2**20  # bytes: a worker starts with 15 MB of its own, and its requests want room
-QUIET = ("/health/", "/metrics", "/status")  # asked every few seconds: logged only where they fail
+# Asked every few seconds: logged only where they fail.
+QUIET = re.compile(r"/(?:health/|(?:metrics|status)(?:\?|$))").match
 LINGER = 1.0  # seconds, see linger()
 COURTESY = 0.001  # seconds, see Worker.accept
 HUNG_GRACE = 5.0  # seconds that a hung request's neighbours get to finish
@@ -335,7 +337,7 @@ class Logger(glogging.Logger):
     def access(self, resp: Any, req: Any, environ: dict, request_time: timedelta) -> None:
         path = environ.get("RAW_URI", "")
         status = resp.status if isinstance(resp.status, int) else resp.status_code  # the ASGI worker's, gthread's
-        if status < 400 and path.startswith(QUIET):
+        if status < 400 and QUIET(path):
             return
         method = environ.get("REQUEST_METHOD")
         fields = {
