@@ -78,6 +78,23 @@ def test_many_rows_take_as_long_as_they_take_each_within_its_bound(own, monkeypa
         assert ran.rowcount == 8
 
 
+def test_rows_may_be_asked_of_the_database_while_a_statement_takes_them(own, monkeypatch, waits):
+    _, settings = own
+    monkeypatch.setattr(postgres, "WAIT_MARGIN", -0.2)
+
+    def rows(asked):
+        for _ in range(4):
+            asked.execute("SELECT pg_sleep(0.1)")
+            yield (0.1,)
+
+    engine = db.create_engine(settings)
+    with engine.connect() as first, engine.connect() as second:
+        taking = first.connection.cursor()
+        taking.executemany("SELECT pg_sleep(%s)", rows(second.connection.cursor()))
+        assert taking.rowcount == 4
+        assert not postgres._watch.waits
+
+
 def test_rows_that_the_server_keeps_come_in_batches(own, waits):
     _, settings = own
     with db.create_engine(settings).connect() as connection:

@@ -156,6 +156,7 @@ def _watched(method: Callable) -> Callable:
         if _watch.usual > QUICK:
             _watch.announce()
         begun, thread = monotonic(), threading.get_ident()
+        outer = _watch.waits.get(thread)  # such as an executemany whose rows are asked of the database
         wait = _watch.waits[thread] = _Wait(getattr(self, "connection", self).fileno)
         if wait.until < _watch.next_look:
             _watch.sooner.set()
@@ -167,7 +168,11 @@ def _watched(method: Callable) -> Callable:
             raise
         finally:
             with _watch.lock:
-                del _watch.waits[thread]
+                if outer:
+                    outer.renew()
+                    _watch.waits[thread] = outer
+                else:
+                    del _watch.waits[thread]
             _watch.usual += (monotonic() - begun - _watch.usual) / 16
 
     return call
