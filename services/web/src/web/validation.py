@@ -1,9 +1,10 @@
-"""Input against a msgspec Struct: every fault at once, each with its field and what is wrong.
+"""Input against a msgspec Struct: its faults at once, each with its field and what is wrong.
 
 msgspec stops at the first fault; a person who fills in a form, and a program, want all of them.
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,22 +14,26 @@ from werkzeug.exceptions import BadRequest, UnprocessableEntity, UnsupportedMedi
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+# An answer must not grow with what was sent, and its names and values are the sender's.
+MOST_ERRORS = 20
+LONGEST_NAME = LONGEST_REASON = 200  # characters
+
 
 class Invalid(UnprocessableEntity):
     """422; `faults` maps a field's name (None: all of it) to what is wrong, a full sentence."""
 
     def __init__(self, faults: dict[str | None, str]) -> None:
         self.faults = faults
-        self.errors = [pointer(name, detail) for name, detail in faults.items()]
+        self.errors = [pointer(name, detail) for name, detail in islice(faults.items(), MOST_ERRORS)]
         count = "One value is" if len(faults) == 1 else f"{len(faults)} values are"
-        super().__init__(f"{count} not valid.")
+        more = len(faults) - len(self.errors)
+        super().__init__(f"{count} not valid." + (f" {more} of them are not named here." if more else ""))
 
 
 def check(kind: type[T], values: Mapping[str, Any], *, strict: bool = True) -> T:
     """The values as a `kind`; text may stand for numbers unless strict. Raises Invalid."""
     known = {each.encode_name: each for each in msgspec.structs.fields(kind)}
-    faults = {name: "There is no such field." for name in values if name not in known}
-    valid = {}
+    faults, valid = {}, {}
     for name, each in known.items():
         if name in values:
             try:
@@ -37,6 +42,7 @@ def check(kind: type[T], values: Mapping[str, Any], *, strict: bool = True) -> T
                 faults[name] = explain(each.type, values[name], error)
         elif each.required:
             faults[name] = "This is required."
+    faults |= {name: "There is no such field." for name in values if name not in known}
     if faults:
         raise Invalid(faults)
     return kind(**valid)
@@ -72,7 +78,7 @@ def query(kind: type[T]) -> T:
 
 def pointer(name: str | None, detail: str) -> dict[str, str]:
     """One of a problem's `errors` (RFC 9457, 3): where in the body, as a JSON pointer, and what."""
-    place = "" if name is None else "/" + name.replace("~", "~0").replace("/", "~1")
+    place = "" if name is None else "/" + cut(name, LONGEST_NAME).replace("~", "~0").replace("/", "~1")
     return {"pointer": f"#{place}", "detail": detail}
 
 
@@ -91,7 +97,11 @@ def explain(kind: Any, value: Any, error: msgspec.ValidationError) -> str:
             return "This must not be empty."
         case inspect.IntType(ge=int(least), le=int(most)):
             return f"This must be a whole number from {least:,} to {most:,}."
-    return extra.get("pattern") or f"{error}."
+    return extra.get("pattern") or cut(f"{error}.", LONGEST_REASON)
+
+
+def cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, dict]:

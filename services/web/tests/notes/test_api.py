@@ -55,6 +55,17 @@ def test_a_note_with_a_long_title_is_refused_with_the_field_named(client):
     assert problem(answer)["errors"] == [fault]
 
 
+@pytest.mark.parametrize("keys", [[f"{number:05}" for number in range(60_000)], ["\x00" * 150_000], ["é" * 150_000]])
+def test_of_many_faults_or_long_names_an_answer_tells_only_so_much(client, keys):
+    answer = client.post("/api/notes", json={"title": 7} | dict.fromkeys(keys))
+    assert answer.status_code == 422
+    assert len(answer.data) < 10_000
+    told = problem(answer)["errors"]
+    assert told[0] == {"pointer": "#/title", "detail": "This must be text."}
+    assert len(told) == min(20, 1 + len(keys))
+    assert f"{1 + len(keys)} values are not valid" in answer.json["detail"]
+
+
 def test_every_fault_is_told_at_once(client):
     answer = client.post("/api/notes", json={"title": 7, "body": "b" * 10_001, "colour/~": "red"})
     assert answer.status_code == 422
