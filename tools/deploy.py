@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import engine
+import environment
 import init
 import inventory
 
@@ -196,8 +197,7 @@ def remember(release: str, former: str) -> None:
 
 
 def read(name: str) -> str | None:
-    found = re.findall(rf"^{name}=(.*)$", ENV.read_text() if ENV.exists() else "", re.MULTILINE)
-    return found[-1].strip() if found else None
+    return environment.in_file(ENV).get(name)
 
 
 def compose(*arguments: str, tag: str | None = None, **others: str) -> subprocess.CompletedProcess:

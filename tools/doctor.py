@@ -41,7 +41,7 @@ DEAF = {"9p", "cifs", "drvfs", "nfs", "nfs4", "prl_fs", "smb3", "vboxsf"}
 def main() -> None:
     engine.TIMEOUT = PATIENCE
     with ThreadPoolExecutor(len(CHECKS)) as pool:
-        findings = [finding for found in pool.map(findings_of, CHECKS) for finding in found]
+        findings = dict.fromkeys(finding for found in pool.map(findings_of, CHECKS) for finding in found)
     for state, text in findings:
         print(f"{state:5} {text}")
     sys.exit(any(state == BAD for state, _ in findings))
@@ -50,6 +50,8 @@ def main() -> None:
 def findings_of(check) -> list[Finding]:
     try:
         return list(check())
+    except environment.Unreadable as line:
+        return [(BAD, str(line))]
     except (OSError, subprocess.SubprocessError, engine.NoAnswer) as error:
         return [(HINT, f"{check.__name__.replace('_', ' ')}: it could not be found out ({error})")]
 

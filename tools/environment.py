@@ -1,10 +1,29 @@
-"""Settings of the tools: the environment first, then `.env`, as compose reads them."""
+"""Settings of the tools: the environment first, then `.env`, as compose reads them. Nothing else on the host reads
+that file; tests/stack/test_tools.py compares what is found here with `docker compose config`.
+"""
 
 import os
 import re
 from pathlib import Path
 
 FILE = Path(__file__).parents[1] / ".env"
+# One setting with its value, or none; quotes may hold several lines. A name by itself stands for the environment's.
+SETTING = re.compile(
+    r"""
+    [^\S\n]* (?: (?:export[^\S\n]+)? (?P<name>[\w.\[\]-]+) [^\S\n]*
+                 (?: [=:] [^\S\n]* (?: '(?P<single>(?:\\.|[^'\\])*)' [^\S\n]* (?:\#[^\n]*)?
+                                   | "(?P<double>(?:\\.|[^"\\])*)" [^\S\n]* (?:\#[^\n]*)?
+                                   | (?P<plain>(?!["'])[^\n]*) ) )?
+             | \#[^\n]* )? (?:\n|\Z)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[+-])([^{}$]*))?\}|\{)", re.ASCII)
+ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "$": "$$"}
+
+
+class Unreadable(SystemExit):
+    """A line that compose might take for something else: the program ends with the line's number and name."""
 
 
 def get(name: str, default: str = "") -> str:
@@ -12,7 +31,61 @@ def get(name: str, default: str = "") -> str:
     return os.environ.get(name) or in_file().get(name) or default
 
 
-def in_file() -> dict[str, str]:
-    """What `.env` sets; of a name that stands twice, the last counts."""
-    text = FILE.read_text() if FILE.exists() else ""
-    return {name: value.strip() for name, value in re.findall(r"^([A-Za-z_]\w*)=(.*)$", text, re.MULTILINE)}
+def in_file(path: Path | None = None) -> dict[str, str]:
+    """What `.env` sets; of a name that stands twice, the last counts. Raises Unreadable."""
+    path = path or FILE
+    text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
+    found: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        setting = SETTING.match(text, position)
+        try:
+            if not setting:
+                raise ValueError
+            if (value := value_of(setting, found)) is not None:
+                found[setting["name"]] = value
+        except ValueError:
+            number, line = text.count("\n", 0, position) + 1, text[position:].partition("\n")[0]
+            name = re.split("[=:]", line)[0].strip()
+            raise Unreadable(
+                f"{path.name}, line {number}, can't be understood ({name}): NAME=value, NAME='value' or NAME=\"value\","
+                " and nothing but a comment behind it"
+            ) from None
+        position = setting.end()
+    return found
+
+
+def value_of(setting: re.Match, known: dict[str, str]) -> str | None:
+    if setting["single"] is not None:
+        return setting["single"].replace("\\'", "'")
+    if setting["double"] is not None:
+        return substituted(unescaped(setting["double"]), known)
+    if setting["plain"] is not None:
+        return substituted(setting["plain"].partition(" #")[0].rstrip(), known)
+    return None
+
+
+def unescaped(text: str) -> str:
+    """Within double quotes. Raises ValueError for a character by its number, of which no value has need."""
+    if re.search(r"(?<!\\)(?:\\\\)*\\[0c]", text):
+        raise ValueError
+    text = re.sub(r'\\(\\|")', lambda match: match[0] if match[1] == "\\" else '"', text)
+    return re.sub(r"\\([abfnrtv\\$])", lambda match: ESCAPES[match[1]], text)
+
+
+def substituted(text: str, known: dict[str, str]) -> str:
+    """With the values of variables: the environment's, else what stands further up. Raises ValueError."""
+
+    def value(match: re.Match) -> str:
+        dollar, plain, braced, operator, word = match.groups()
+        if dollar:
+            return "$"
+        if not (name := plain or braced):
+            raise ValueError
+        present = os.environ.get(name, known.get(name))
+        given = bool(present) if operator and operator[0] == ":" else present is not None
+        if operator and operator[-1] == "+":
+            return word if given else ""
+        return (present if given else word) or ""
+
+    return VARIABLE.sub(value, text)

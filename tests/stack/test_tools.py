@@ -1,9 +1,13 @@
 """What an operator types while it runs, and what a newcomer types when it does not."""
 
+import json
+import os
+import subprocess
 import sys
 
 import pytest
 
+import environment
 from harness import Stack, copy_tree, free_port, unique
 
 
@@ -111,3 +115,47 @@ def test_a_registry_out_of_reach_is_one_line_that_names_the_ways_out(fresh, verb
     assert "`make bases`" in line
     assert "REGISTRY=" in line
     assert fresh.containers() == []
+
+
+AWKWARD = r"""
+A=8001
+B="8001"
+C='8001' # in quotes
+D=x # a comment
+E=x#none
+F='a $A # b'
+G="a\nb\t\"q\" \$A ${A}"
+H=${NOWHERE:-default}
+I=$A-$$A
+export J=1
+ K = spaces # around
+L: yaml
+M=
+N=${M:-empty}${M-set}
+O=a\nb
+P=it's
+Q=a"b"c
+R= # all of it
+S="two
+lines"
+T='it\'s \n'
+U=${A:+other}${NOWHERE+none}
+V=50%
+W=a=b
+X="\\n \x"
+BARE
+Y=$ \$A tail\
+A=the last
+"""
+
+
+@pytest.mark.containers
+def test_dotenv_is_read_as_compose_reads_it(tmp_path):
+    """By compose alone, with no engine behind it and no container."""
+    (tmp_path / ".env").write_text(AWKWARD)
+    found = environment.in_file(tmp_path / ".env")
+    assert len(found) > 20
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {}, "x-found": {n: f"${{{n}}}" for n in found}}))
+    config = ["docker", "compose", "config", "--format", "json"]
+    run = subprocess.run(config, cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert {n: text.replace("$$", "$") for n, text in json.loads(run.stdout)["x-found"].items()} == found

@@ -222,6 +222,14 @@ def test_what_is_wrong_in_dotenv_is_named_with_the_way_out(tree, line, state, sa
     assert said in found[1]
 
 
+def test_a_line_of_dotenv_that_is_not_understood_blocks(tree):
+    (tree / ".env").write_text('SITE_ADDRESS="localhost\n')
+    for check in (doctor.environment_file, doctor.ports):
+        ((state, text),) = doctor.findings_of(check)
+        assert state == BAD
+        assert ".env, line 1, can't be understood (SITE_ADDRESS)" in text
+
+
 def test_what_compose_and_deploy_write_into_dotenv_is_known(tree):
     (tree / ".env").write_text("SITE_ADDRESS=localhost\nCOMPOSE_PROFILES=backup\nPREVIOUS_TAG=a\nWEB_CPUS=2\n")
     assert faults(doctor.environment_file) == []
