@@ -249,8 +249,8 @@ def password_of(service: str) -> str:
 
 @contextmanager
 def private(path: Path) -> Iterator:
-    """A new file for this user alone, on the disk when the block ends."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """A file for this user alone, on the disk when the block ends."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         yield file
         file.flush()
@@ -259,13 +259,13 @@ def private(path: Path) -> Iterator:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """One restore at a time, since it takes what it finds half-made for a leftover; and no deploy
+    """One restore or rotation at a time, since each takes what it finds half-made for a leftover; and no deploy
     meanwhile, which would migrate the database that is about to be replaced."""
     with LOCK.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refused("another restore, or a deploy, is under way: wait for it to end") from None
+            raise Refused("a deploy, a restore or a rotation is under way: wait for it to end") from None
         yield
 
 

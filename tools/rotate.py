@@ -11,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import backup
+
 ROOT = Path(__file__).parents[1]
 DIRECTORY = ROOT / "secrets"
 NOTICED = 3.0  # seconds, over the app's interval between looks
+GOOD = re.compile(r"[\w-]{32,}", re.ASCII)  # what may sign or be sent; a file that was cut off holds less
 ROLES = {"postgres_password": "postgres"}  # a service's are named by it: web_password, web_owner_password
 
 
@@ -22,34 +25,36 @@ class Failed(Exception):
 
 
 def main(name: str) -> None:
+    """Killed at any step it leaves what works, or what the next run completes; a full disk leaves it, too."""
     known = sorted(path.name for path in DIRECTORY.glob("[!.]*")) if DIRECTORY.exists() else []
     if name not in known:
         raise Failed(f"s={name or '…'} must be one of {', '.join(known) or 'the files in secrets/ (run make init)'}")
-    if name == "secret_key" or name.endswith("_secret_key"):
-        rotate_key(DIRECTORY / name)
-    elif name == "status_token":
-        write(DIRECTORY / name, secrets.token_urlsafe(32) + "\n")  # who has signed in signs in again
-    else:
-        rotate_password(DIRECTORY / name, ROLES.get(name) or role_of(name))
+    with backup.alone():  # no deploy meanwhile, whose job `roles` would set the former password
+        if name == "secret_key" or name.endswith("_secret_key"):
+            rotate_key(DIRECTORY / name)
+        elif name == "status_token":
+            write(DIRECTORY / name, secrets.token_urlsafe(32) + "\n")  # who has signed in signs in again
+        else:
+            rotate_password(DIRECTORY / name, ROLES.get(name) or role_of(name))
     print(f"{name} is rotated.")
 
 
 def rotate_key(path: Path) -> None:
     """Known everywhere before anything is signed with it; the former key still reads sessions."""
-    former = path.read_text().split()[0]
+    former = next(filter(GOOD.fullmatch, path.read_text().split()), None)
     key = secrets.token_urlsafe(32)
-    write(path, f"{former}\n{key}\n")
-    print("The new key is accepted; waiting until every worker knows it …", flush=True)
-    time.sleep(NOTICED)
-    write(path, f"{key}\n{former}\n")
+    if former:
+        write(path, f"{former}\n{key}\n")
+        print("The new key is accepted; waiting until every worker knows it …", flush=True)
+        time.sleep(NOTICED)
+    write(path, f"{key}\n{former or ''}\n")
 
 
 def rotate_password(path: Path, role: str) -> None:
-    """Postgres first, then the file; the new one is on disk before either, so that none can be lost."""
+    """Postgres first, then the file; the new one is on the disk before either, so that none can be lost."""
     prepared = path.with_name(f".{path.name}.next")
-    if not prepared.exists():  # else a rotation was interrupted: go on with its password
-        prepared.touch(mode=0o600)
-        prepared.write_text(secrets.token_urlsafe(32) + "\n")
+    if not prepared.exists() or not GOOD.fullmatch(prepared.read_text().strip()):
+        write_aside(prepared, secrets.token_urlsafe(32) + "\n")  # else a rotation was interrupted: go on with its own
     password = prepared.read_text().strip()
     alter(role, password)
     write(path, password + "\n")
@@ -57,16 +62,11 @@ def rotate_password(path: Path, role: str) -> None:
 
 
 def alter(role: str, password: str) -> None:
-    """As the superuser over the container's socket; the password goes in by standard input alone."""
-    shell = "PGPASSWORD=$(cat /run/secrets/postgres_password) exec psql -XqU postgres -v ON_ERROR_STOP=1"
-    statement = f"ALTER ROLE \"{role}\" PASSWORD '{password}';\n"
-    run = subprocess.run(
-        ["docker", "compose", "exec", "-T", "db", "sh", "-c", shell],
-        cwd=ROOT, input=statement, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    """By the script of the job `roles`, which keeps it out of Postgres's log; it goes in by standard input alone."""
+    command = ["docker", "compose", "exec", "-T", "db", "/opt/postgres/roles.sh", role]
+    run = subprocess.run(command, cwd=ROOT, input=password, capture_output=True, text=True, check=False)
     if run.returncode:
-        reason = (run.stderr.strip().splitlines() or ["no word why"])[-1]
-        raise Failed(f"Postgres did not take the new password, the old one holds: {reason}")
+        raise Failed(f"Postgres did not take the new password: {backup.reason(run.stderr)}. Run it again")
 
 
 def role_of(name: str) -> str:
@@ -75,16 +75,38 @@ def role_of(name: str) -> str:
     return match[1]
 
 
+def write_aside(path: Path, text: str) -> None:
+    """Whole and on the disk, or not there."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        with backup.private(unfinished) as file:
+            file.write(text.encode())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)  # its name, too
+    os.close(folder)
+
+
 def write(path: Path, text: str) -> None:
-    """In place: a container's bind mount would keep the old file if a new one took its name."""
-    with path.open("r+") as file:
-        file.write(text)
-        file.truncate()
+    """In place: a container's bind mount would keep the old file if a new one took its name. Only line ends are added
+    or taken away, which no reader minds; what stands before them changes in one write, which needs no space."""
+    content = text.encode()
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.write(b"\n" * (len(content) - size))
+        file.flush()
+        os.fsync(file.fileno())  # a full disk ends it here
+        file.seek(0)
+        file.write(content.ljust(size, b"\n"))
+        file.flush()
+        file.truncate(len(content))
         os.fsync(file.fileno())
 
 
 if __name__ == "__main__":
     try:
         main(os.environ.get("S", ""))
-    except (Failed, OSError) as error:
+    except (Failed, backup.Refused, OSError) as error:
         sys.exit(f"make rotate-secret: {error}.")

@@ -11,6 +11,7 @@ REVOKE ALL     ON DATABASE :"database" FROM PUBLIC;
 GRANT  CONNECT ON DATABASE :"database" TO :"app";
 
 \connect :"database"
+SELECT pg_advisory_lock(hashtext('roles')) \g /dev/null
 
 ALTER SCHEMA public OWNER TO :"owner";
 REVOKE ALL   ON SCHEMA public FROM PUBLIC;

@@ -1,21 +1,34 @@
 #!/usr/bin/env bash
-# Makes each service's roles and database, or sets their passwords anew. The services are those whose
+# Makes each service's roles and database, or sets their passwords again. The services are those whose
 # secrets are here; in development those that have migrations, with one password for all.
+# With ROLE, sets that one's password alone, to what stands on stdin.
 set -euo pipefail
 shopt -s nullglob
 
-export PGUSER=postgres PGPASSWORD PGCONNECT_TIMEOUT=10 SERVICE OWNER_PASSWORD APP_PASSWORD
+# The socket would lead to the server of the first boot, which only sets up.
+export PGHOST=${PGHOST:-127.0.0.1} PGUSER=postgres PGPASSWORD PGCONNECT_TIMEOUT=10
+export SERVICE OWNER_PASSWORD APP_PASSWORD ROLE PASSWORD
 PGPASSWORD=${POSTGRES_PASSWORD:-$(<"${POSTGRES_PASSWORD_FILE:-/dev/null}")}
 
-make_roles() { psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --dbname postgres --file /opt/postgres/roles.sql; }
+# Terse: psql quotes no line of a statement beside an error.
+run() { psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set VERBOSITY=terse --dbname postgres "$@"; }
+
+if (($#)); then
+    ROLE=$1 PASSWORD=$(cat)
+    : "${PASSWORD:?is empty}"
+    # The superuser's own: an interrupted rotation may have set it, and the file has the former one.
+    run --file /opt/postgres/password.sql || { [ "$ROLE" = postgres ] && PGPASSWORD=$PASSWORD run --command ''; }
+    exit
+fi
 
 for path in /run/secrets/*_owner_password; do
     SERVICE=${path##*/}
     SERVICE=${SERVICE%_owner_password}
     OWNER_PASSWORD=$(<"$path") APP_PASSWORD=$(<"/run/secrets/${SERVICE}_password")
-    make_roles
+    : "${OWNER_PASSWORD:?is empty, see \`make doctor\`}" "${APP_PASSWORD:?is empty, see \`make doctor\`}"
+    run --file /opt/postgres/roles.sql
 done
 for path in /services/*/migrations; do
     SERVICE=$(basename "$(dirname "$path")") OWNER_PASSWORD=$PGPASSWORD APP_PASSWORD=$PGPASSWORD
-    make_roles
+    run --file /opt/postgres/roles.sql
 done

@@ -2,6 +2,8 @@
 -- Run by psql as the superuser with SERVICE, OWNER_PASSWORD and APP_PASSWORD in the environment
 -- (never on the command line, where ps shows them). Safe to repeat; it also changes passwords.
 
+\ir quiet.sql
+
 \getenv app            SERVICE
 \getenv owner_password OWNER_PASSWORD
 \getenv app_password   APP_PASSWORD

@@ -92,3 +92,13 @@ def test_two_migrators_at_once_both_succeed(db, name):
     assert [migrator.returncode for migrator in migrators] == [0, 0, 0]
     revisions = list((db.directory / "services" / name / "migrations/versions").glob("*.py"))
     assert sum(output.count("Running upgrade") for output in outputs) == len(revisions)
+
+
+def test_the_roles_of_four_starts_at_once_are_made_by_all_of_them(db):
+    command = ["docker", "compose", "run", "--rm", "-T", "--no-deps", "roles"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    jobs = [subprocess.Popen(command, cwd=db.directory, env=db.environment, **pipes) for _ in range(4)]
+    said = [job.communicate(timeout=120)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0, 0], said
+    log = db.compose("logs", "--no-log-prefix", "db").stdout
+    assert not [path.name for path in (db.directory / "secrets").glob("*_password") if path.read_text().strip() in log]

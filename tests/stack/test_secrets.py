@@ -116,6 +116,61 @@ def logging_in(stack):
     result += map(int, out.split())
 
 
+def test_the_superusers_rotation_that_ended_once_postgres_had_its_password_is_completed(stack):
+    prepared = "superuser-of-thirty-two-characters-and-more"
+    (stack.directory / "secrets/.postgres_password.next").write_text(prepared)
+    stack.sql(f"ALTER ROLE postgres PASSWORD '{prepared}'")
+    rotate(stack, "postgres_password")
+    assert secret(stack, "postgres_password") == [prepared]
+    assert stack.sql("SELECT 1") == "1"
+
+
+def test_no_password_gets_into_the_log_be_its_statement_refused_slow_or_killed(stack):
+    """Another session has changed the role and not ended yet, for longer than a statement may take unlogged."""
+
+    def rotation(end):
+        with held(stack, "web") as holder:
+            process = subprocess.Popen(
+                ["make", "rotate-secret", "s=web_password"],
+                cwd=stack.directory, env=stack.environment, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            slow = "SELECT pid FROM pg_locks WHERE NOT granted AND waitstart < clock_timestamp() - interval '1.1 s'"
+            pid = wait_until("the rotation waits", lambda: stack.sql(slow))
+            end(holder, pid)
+            return process.communicate(timeout=60)[1]
+
+    assert "tuple concurrently updated" in rotation(lambda holder, pid: say(holder, "COMMIT;"))
+    assert "did not take" in rotation(lambda _, pid: stack.compose("exec", "-T", "db", "bash", "-c", f"kill -9 {pid}"))
+    wait_until("Postgres", stack.postgres_answers)
+    prepared = (stack.directory / "secrets/.web_password.next").read_text().strip()
+    assert rotation(lambda holder, pid: say(holder, "ROLLBACK;")) == ""
+    assert secret(stack, "web_password") == [prepared]
+    log = stack.compose("logs", "--no-log-prefix", "db").stdout
+    assert "was terminated by signal 9" in log
+    assert prepared not in log
+    with stack.client() as client:
+        wait_until("the app", lambda: client.get("/health/ready").status_code == 200)
+
+
+@contextmanager
+def held(stack, role):
+    """A session of the superuser's that has changed the role, and not committed."""
+    shell = "PGPASSWORD=$(cat /run/secrets/postgres_password) exec psql -XqAt -U postgres -h 127.0.0.1"
+    process = subprocess.Popen(
+        ["docker", "compose", "exec", "-T", "db", "sh", "-c", shell],
+        cwd=stack.directory, env=stack.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    say(process, f"BEGIN; ALTER ROLE {role} CONNECTION LIMIT -1; SELECT 'held';")
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.communicate(timeout=60)
+
+
+def say(process, statement):
+    process.stdin.write(f"{statement}\n")
+    process.stdin.flush()
+
+
 def test_an_unknown_secret_is_one_line_that_names_the_known(stack):
     run = stack.make("rotate-secret", "s=nonsense", check=False)
     assert run.returncode != 0

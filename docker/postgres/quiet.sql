@@ -1,0 +1,13 @@
+-- For the superuser's session that sets passwords, before it does. None of its statements gets into the log, be it
+-- refused, slow or killed, nor into pg_stat_activity, which the report of a crash quotes. And one such session at
+-- a time: of two that change a role at once, one ends in "tuple concurrently updated".
+
+SET log_statement = none;
+SET log_min_duration_statement = -1;
+SET log_min_duration_sample = -1;
+SET log_transaction_sample_rate = 0;
+SET log_min_error_statement = panic;
+SET track_activities = off;
+
+SET lock_timeout = '60s';
+SELECT pg_advisory_lock(hashtext('roles')) \g /dev/null

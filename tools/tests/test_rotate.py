@@ -1,0 +1,175 @@
+"""`make rotate-secret`, ended at every step: what is left works, or the next run completes it. docker is a stand-in,
+which keeps the roles' passwords as Postgres would."""
+
+import fcntl
+import os
+import resource
+import signal
+import sys
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+
+import backup
+import rotate
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+OLD = "the-former-one-of-thirty-two-characters-and-more"
+DOCKER = """\
+#!/bin/sh
+# compose exec -T db /opt/postgres/roles.sh ROLE
+[ ! -e before ] || { rm before; kill -9 $PPID; exit 1; }
+role=$6 new=$(cat) was=$(cat role-$6)
+[ "$new" ] || echo empty >sent
+# As the superuser, by the password in its file, or by the one that it has got already.
+[ "$(cat secrets/postgres_password)" = "$(cat role-postgres)" ] || [ $role-$new = postgres-$was ] || exit 1
+printf %s "$new" >role-$role
+[ ! -e after ] || { rm after; kill -9 $PPID; }
+"""
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A checkout's secrets, and Postgres with them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+    for tool, name, value in (
+        (rotate, "ROOT", tmp_path), (rotate, "DIRECTORY", tmp_path / "secrets"), (rotate, "NOTICED", 0),
+        (backup, "LOCK", tmp_path / "lock"), (os, "fsync", lambda file: None),
+    ):  # fmt: skip
+        monkeypatch.setattr(tool, name, value)
+    for folder in ("bin", "secrets"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bin/docker").write_text(DOCKER)
+    (tmp_path / "bin/docker").chmod(0o755)
+    return tmp_path
+
+
+def reset(tree, length=0):
+    for left in (tree / "secrets").iterdir():
+        left.unlink()
+    for name in ("web_password", "postgres_password", "secret_key"):
+        (tree / "secrets" / name).write_text(OLD.ljust(length, "+") + "\n")
+        (tree / f"role-{name.removesuffix('_password')}").write_text(OLD.ljust(length, "+"))
+
+
+def run(name, lines=None, room=None):
+    """The exit code of a process of its own, which is killed before it has done more lines than that, or whose disk
+    has no room for a file of more bytes."""
+    left = lines
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename != rotate.__file__:
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    if not (child := os.fork()):
+        code = 1
+        try:
+            if room is not None:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+            if lines is not None:
+                sys.settrace(trace)
+            rotate.main(name)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def lines(tree, name):
+    """What a reader has from the file."""
+    return (tree / "secrets" / name).read_text().strip().splitlines()
+
+
+def assert_rotated(tree, name):
+    (new,) = lines(tree, name)
+    assert len(new) >= 32
+    assert not new.startswith(OLD)
+    assert (tree / f"role-{name.removesuffix('_password')}").read_text() == new
+    assert [path.name for path in (tree / "secrets").glob(".*")] == []
+    assert not (tree / "sent").exists()
+
+
+@pytest.mark.parametrize(("name", "length"), [("web_password", 90), ("postgres_password", 0)])
+def test_a_password_is_whole_at_every_step_and_the_next_run_completes_it(tree, name, length):
+    for steps in count():
+        reset(tree, length)
+        code = run(name, lines=steps)
+        (kept,) = lines(tree, name)
+        assert len(kept) >= 32
+        assert run(name) == 0
+        assert_rotated(tree, name)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert steps > 15
+
+
+@pytest.mark.parametrize("name", ["web_password", "postgres_password"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_kill_while_postgres_is_asked_is_completed(tree, name, moment):
+    reset(tree)
+    (tree / moment).touch()
+    assert run(name) == -signal.SIGKILL
+    assert run(name) == 0
+    assert_rotated(tree, name)
+
+
+def test_a_session_key_is_known_before_it_signs_whatever_is_killed(tree):
+    for steps in count():
+        reset(tree)
+        code = run("secret_key", lines=steps)
+        kept = lines(tree, "secret_key")
+        assert OLD in kept
+        assert all(len(each) >= 32 for each in kept)
+        assert run("secret_key") == 0
+        new, former = lines(tree, "secret_key")
+        assert new not in kept
+        assert former == kept[0]
+        if code == 0:
+            break
+    assert steps > 10
+
+
+@pytest.mark.parametrize("left", ["", "\n", "cut-off", "with spaces in it, and of some length"])
+def test_a_prepared_password_that_is_none_is_never_sent(tree, left):
+    reset(tree)
+    (tree / "secrets/.web_password.next").write_text(left)
+    assert run("web_password") == 0
+    assert_rotated(tree, "web_password")
+
+
+@pytest.mark.parametrize("name", ["web_password", "secret_key"])
+@pytest.mark.parametrize("room", [0, 20])
+def test_a_full_disk_changes_nothing_and_leaves_nothing_empty(tree, name, room):
+    reset(tree)
+    assert run(name, room=room) == 1
+    assert lines(tree, name) == [OLD]
+    assert (tree / "role-web").read_text() == OLD
+    assert [path.name for path in (tree / "secrets").glob(".*")] == []
+
+
+def test_beside_a_deploy_it_is_refused(tree):
+    reset(tree)
+    with (tree / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(backup.Refused, match="under way: wait for it to end"):
+            rotate.main("web_password")
+    assert lines(tree, "web_password") == [OLD]
+
+
+def test_the_first_line_signs_and_what_was_cut_off_is_no_key(tree, monkeypatch):
+    monkeypatch.setattr(rotate, "time", SimpleNamespace(sleep=lambda seconds: None))
+    (tree / "secrets/secret_key").write_text(f"cut\n{OLD}\n")
+    rotate.rotate_key(tree / "secrets/secret_key")
+    new, former = lines(tree, "secret_key")
+    assert (len(new), former) == (43, OLD)
