@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import engine
+import init
 import inventory
 
 ROOT = Path(__file__).parents[1]
@@ -73,9 +74,9 @@ def backup(service: str) -> None:
     started = time.monotonic()
     os.environ["OWNER_PASSWORD"] = password_of(service)
     BACKUPS.mkdir(mode=0o700, exist_ok=True)
-    while (path := BACKUPS / f"{service}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump").exists():
-        time.sleep(0.1)  # one was written in this very second
-    unfinished, digest = path.with_name(f".{path.name}.unfinished"), digest_of(path)
+    init.close(BACKUPS)
+    path, unfinished = claimed(service)
+    digest = digest_of(path)
     try:
         checksum = dump(service, unfinished)
         contents = check(unfinished)
@@ -88,6 +89,19 @@ def backup(service: str) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     print(f"{shown(path)}: {size(path)}, {contents}, in {seconds(started)}")
+
+
+def claimed(service: str) -> tuple[Path, Path]:
+    """A name that no other backup of this second has, and its unfinished file, which is made already."""
+    while True:
+        path = BACKUPS / f"{service}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump"
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        with suppress(FileExistsError):
+            os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL, 0o600))
+            if not path.exists():
+                return path, unfinished
+            unfinished.unlink()
+        time.sleep(0.1)
 
 
 def restore(service: str, name: str, yes: bool) -> None:

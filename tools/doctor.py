@@ -169,6 +169,8 @@ def environment_file() -> Iterator[Finding]:
         if settings.get(name):
             yield BAD, f".env sets {name}, and compose names its file: take the line out, the value goes into secrets/"
     yield from site_address(settings.get("SITE_ADDRESS", ""))
+    if (ROOT / ".env").stat().st_mode & 0o077:
+        yield HINT, ".env can be read by others: chmod 600 .env"
     if not strange:
         yield OK, ".env sets what .env.example knows"
 
@@ -201,6 +203,19 @@ def faults_of_secrets(folder: Path, named: list[str]) -> Iterator[Finding]:
             yield BAD, f"secrets/{name} is empty: remove it, `make init` writes it anew"
         elif not (folder / name).stat().st_mode & 0o004:
             yield BAD, f"secrets/{name} can't be read by the app's user in the container: chmod 644 secrets/{name}"
+        if (folder / f".{name}.next").exists():
+            yield (
+                HINT,
+                f"a rotation of {name} is half-done, Postgres may refuse it: make rotate-secret s={name} ends it",
+            )
+
+
+def backups() -> Iterator[Finding]:
+    """A scheduled dump can be read by whoever may enter the folder."""
+    folder = ROOT / "backups"
+    if folder.exists() and folder.stat().st_mode & 0o077:
+        own = "" if folder.stat().st_uid == os.getuid() else f"sudo chown {os.getuid()} backups; "
+        yield BAD, f"backups/ can be entered by others, and every row is in its dumps: {own}chmod 700 backups"
 
 
 def line_ends() -> Iterator[Finding]:
@@ -254,7 +269,8 @@ def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
 
 
 CHECKS = (
-    tools, packages, the_engine, base_images, disk, memory, ports, environment_file, secrets, line_ends, place, owner
+    tools, packages, the_engine, base_images, disk, memory, ports, environment_file, secrets, backups, line_ends, place,
+    owner,
 )  # fmt: skip
 
 if __name__ == "__main__":

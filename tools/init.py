@@ -53,10 +53,20 @@ def make_backups() -> None:
     directory = ROOT / "backups/scheduled"
     known = directory.exists()
     directory.parent.mkdir(mode=0o700, exist_ok=True)
+    close(directory.parent)
     directory.mkdir(exist_ok=True)
     if not known:
         directory.chmod(0o777)  # mkdir's mode is cut by the umask
     print(f"{'kept    ' if known else 'created '} {directory.relative_to(ROOT)}")
+
+
+def close(directory: Path) -> None:
+    """To others: the dumps that lie in it may be readable, and an older release made it with the umask's mode. Where it
+    is another user's, `make doctor` says what to do."""
+    status = directory.stat()
+    if status.st_mode & 0o077 and status.st_uid == os.getuid():
+        directory.chmod(0o700)
+        print(f"closed   {directory.relative_to(ROOT)}/, which others could enter")
 
 
 def create(path: Path, text: str, mode: int, quiet: bool = False) -> None:

@@ -96,13 +96,16 @@ drop() {
     "${PSQL[@]}" --dbname postgres --set database="$1" <<<'DROP DATABASE IF EXISTS :"database" WITH (FORCE)'
 }
 
-# A verified dump under its final name, then the oldest go: a dump that fails deletes nothing.
+# A verified dump under its final name, then the oldest go: a dump that fails deletes nothing. One at a time: of two
+# in the same second one would write into the other's file.
 keep() {
-    local name contents files removed=0
+    local name contents files removed=0 lock
     umask 022 # readable for whoever copies them away; the directory above lets in nobody else
     [ -w "$DIRECTORY" ] || die "$DIRECTORY is not writable: on the host, \`chmod 777 backups/scheduled\`"
+    exec {lock}<"$DIRECTORY"
+    flock "$lock"
     rm -f "$DIRECTORY/.$1"-*.unfinished # of a run that was killed
-    name=$1-$(date -u +%Y%m%dT%H%M%SZ).dump
+    while name=$1-$(now).dump && [ -e "$DIRECTORY/$name" ]; do sleep 0.1; done
     unfinished=$DIRECTORY/.$name.unfinished
     trap 'rm -f "$unfinished"' EXIT
     timeout "$LIMIT" "$0" dump "$1" >"$unfinished"
@@ -118,8 +121,17 @@ keep() {
     echo "$name $(stat --format %s "$DIRECTORY/$name") ${contents#* } $removed"
 }
 
-# Sets `files`, the oldest first. Files with other names are nobody's to rotate.
-find_dumps() { files=("$DIRECTORY/$1"-????????T??????Z.dump); }
+# Sets `files`, the oldest first. Those with other names stay, and so do those from a clock that was ahead: they would
+# be the newest for as long as it was, and each new dump the oldest.
+find_dumps() {
+    local file last
+    last=$DIRECTORY/$1-$(now).dump files=()
+    for file in "$DIRECTORY/$1"-????????T??????Z.dump; do
+        [[ $file > $last ]] || files+=("$file")
+    done
+}
+
+now() { date -u +%Y%m%dT%H%M%SZ; }
 
 # Sets `databases`: those whose owner's password is here.
 find_databases() {
@@ -159,9 +171,11 @@ attempt() {
 wait_for() { "$@" & wait "$!"; }
 
 fresh() { # DATABASE SECONDS
-    local files
+    local files age
     find_dumps "$1"
-    ((${#files[@]})) && (($(date +%s) - $(stat --format %Y "${files[-1]}") < $2))
+    ((${#files[@]})) || return
+    age=$(($(date +%s) - $(stat --format %Y "${files[-1]}")))
+    ((age >= 0 && age < $2))
 }
 
 healthy() {

@@ -378,6 +378,37 @@ def test_the_profile_dumps_verifies_rotates_and_is_healthy(stack):
     wait_until("the rows over the proxy", lambda: stack.client().get(ROWS).status_code == 200)
 
 
+def test_dumps_from_a_clock_that_was_ahead_neither_count_nor_push_others_out(stack):
+    directory = stack.directory / "backups/scheduled"
+    stack.environment |= {"BACKUP_INTERVAL": "3600", "BACKUP_KEEP": "2", "COMPOSE_PROFILES": "backup"}
+    ahead = [directory / f"web-2999010{day}T000000Z.dump" for day in (1, 2)]
+    for path in ahead:
+        path.touch()
+        os.utime(path, (32503680000, 32503680000))
+    for path in set(directory.glob("web-2*Z.dump")) - set(ahead):
+        path.unlink()
+    try:
+        stack.compose("up", "--detach", "--wait", "--wait-timeout", "60", "backup")
+        (made,) = set(directory.glob("web-2*Z.dump")) - set(ahead)
+        made.unlink()
+        assert not healthy(stack)
+    finally:
+        for path in ahead:
+            path.unlink(missing_ok=True)
+        stack.compose("stop", "backup")
+
+
+def test_scheduled_backups_of_one_second_have_a_file_each(stack):
+    directory = stack.directory / "backups/scheduled"
+    before = files(directory)
+    keep = "for turn in 1 2; do /opt/postgres/backup.sh keep web & done; wait -n; wait -n"
+    options = ["run", "--rm", "-T", "--no-deps", "--env", "BACKUP_KEEP=9"]
+    stack.compose(*options, "backup", "bash", "-euc", keep, env=stack.environment | {"COMPOSE_PROFILES": "backup"})
+    made = files(directory) - before
+    assert len(made) == 4, made
+    stack.run("sh", "-c", f"cd {directory} && sha256sum --check {' '.join(m for m in made if m.endswith('256'))}")
+
+
 def healthy(stack):
     """What the container's health check asks, now and not at its next minute."""
     return stack.compose("exec", "-T", "backup", SCRIPT, "healthy", check=False).returncode == 0

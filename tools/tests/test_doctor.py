@@ -24,6 +24,8 @@ def tree(tmp_path, monkeypatch):
     """A checkout with what the checks look at, and nothing wrong with it."""
     (tmp_path / ".env.example").write_text(NAMES)
     (tmp_path / ".env").write_text("SITE_ADDRESS=localhost\n")
+    (tmp_path / ".env").chmod(0o600)
+    (tmp_path / "backups").mkdir(mode=0o700)
     (tmp_path / "compose").mkdir()
     (tmp_path / "compose/prod.yaml").write_text("a: { file: ../secrets/secret_key }\n")
     (tmp_path / "secrets").mkdir(mode=0o700)
@@ -66,7 +68,14 @@ def faults(check):
 
 
 def test_a_tree_that_is_well_has_no_fault(tree, docker):
-    for check in (doctor.environment_file, doctor.secrets, doctor.line_ends, doctor.owner, doctor.the_engine):
+    for check in (
+        doctor.environment_file,
+        doctor.secrets,
+        doctor.backups,
+        doctor.line_ends,
+        doctor.owner,
+        doctor.the_engine,
+    ):
         assert faults(check) == []
 
 
@@ -249,6 +258,21 @@ def test_secrets_that_are_missing_empty_or_open_block(tree, spoil, said):
     state, text = only(doctor.secrets)
     assert state == BAD
     assert said in text
+
+
+def test_a_rotation_that_was_interrupted_is_named_with_what_ends_it(tree):
+    (tree / "secrets/.secret_key.next").touch()
+    assert "make rotate-secret s=secret_key" in only(doctor.secrets)[1]
+
+
+def test_backups_and_dotenv_that_others_can_read_are_named_with_the_command(tree, monkeypatch):
+    (tree / "backups").chmod(0o755)
+    (tree / ".env").chmod(0o644)
+    state, text = only(doctor.backups)
+    assert (state, text.endswith(": chmod 700 backups")) == (BAD, True)
+    assert only(doctor.environment_file) == (HINT, ".env can be read by others: chmod 600 .env")
+    monkeypatch.setattr(doctor.os, "getuid", lambda: 4242)
+    assert only(doctor.backups)[1].endswith(": sudo chown 4242 backups; chmod 700 backups")
 
 
 def test_windows_line_ends_in_a_script_block(tree):
