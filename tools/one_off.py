@@ -12,7 +12,7 @@ from pathlib import Path
 
 import native
 import place
-from chassis.testing.postgres import PASSWORD, Postgres, PostgresError, find_programs
+from chassis.testing.postgres import Postgres, PostgresError, find_programs
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[1]
 def main(service: str, kind: str, *words: str) -> int:
     os.environ["PATH"] = f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
     if kind == "alone":
-        os.environ |= environment(service, port=1)
+        os.environ |= environment(service, 1, "none")
         return place.call(list(words))
     with server() as postgres:
-        os.environ |= environment(service, postgres.port)
+        os.environ |= environment(service, postgres.port, postgres.password)
         if kind == "app":
             return place.call(list(words))
         user, database, *rest = words
@@ -31,10 +31,10 @@ def main(service: str, kind: str, *words: str) -> int:
         return place.call([str(find_programs() / "psql"), *address, *rest])
 
 
-def environment(service: str, port: int) -> dict[str, str]:
+def environment(service: str, port: int, password: str) -> dict[str, str]:
     """What `make dev` gives the app, the database in parts, so that DATABASE_USER can be another."""
-    database = {"HOST": "127.0.0.1", "PORT": str(port), "NAME": service, "USER": service, "PASSWORD": PASSWORD}
-    given = {**native.environment(place.inventory.find(service)), "PGPASSWORD": PASSWORD}
+    database = {"HOST": "127.0.0.1", "PORT": str(port), "NAME": service, "USER": service, "PASSWORD": password}
+    given = {**native.environment(place.inventory.find(service)), "PGPASSWORD": password}
     return given | {f"DATABASE_{name}": value for name, value in database.items()}
 
 

@@ -8,6 +8,7 @@ containers.
 import ctypes
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
@@ -27,7 +29,6 @@ from psycopg2 import sql
 from chassis.settings import Address
 
 ROLES = Path(__file__).parents[5] / "docker/postgres/roles.sql"
-PASSWORD = "dev-only-password"  # noqa: S105 - for a server that listens on 127.0.0.1 alone
 START_TIMEOUT = 30.0  # seconds
 FAST = {
     "fsync": "off",
@@ -58,10 +59,20 @@ class Postgres:
     def log(self) -> Path:
         return self.directory / "postgres.log"
 
+    @cached_property
+    def password(self) -> str:
+        """Every role's: the cluster's own, since the loopback is open to every user of the machine."""
+        try:
+            return (self.data / "password").read_text()
+        except FileNotFoundError:
+            raise PostgresError(f"{self.data} is of an older release: stop `make dev`, and start it again.") from None
+
     def __enter__(self) -> Self:
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
         self._refuse_second_server()
+        if not (self.data / "password").exists():
+            self._set_password()
         self._start()
         return self
 
@@ -75,15 +86,15 @@ class Postgres:
             self.process.wait()
 
     def address(self, name: str, user: str | None = None) -> Address:
-        return Address("127.0.0.1", self.port, name, user or name, PASSWORD)
+        return Address("127.0.0.1", self.port, name, user or name, self.password)
 
     def create(self, service: str) -> Address:
         """The service's database, its owner `<service>_owner` and its role; safe to repeat."""
         environment = {
             "SERVICE": service,
-            "OWNER_PASSWORD": PASSWORD,
-            "APP_PASSWORD": PASSWORD,
-            "PGPASSWORD": PASSWORD,
+            "OWNER_PASSWORD": self.password,
+            "APP_PASSWORD": self.password,
+            "PGPASSWORD": self.password,
         }
         run = [self.bin / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", ROLES]
         self._run([*run, "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"], environment)
@@ -134,16 +145,28 @@ class Postgres:
     def _initialise(self) -> None:
         """initdb beside the final place, then a rename: an interrupted one leaves nothing half-made."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        unfinished, password = self.directory / "unfinished", self.directory / "password"
+        unfinished, password = self.directory / "unfinished", self._new_password()
         shutil.rmtree(unfinished, ignore_errors=True)
-        password.write_text(PASSWORD)
         command = [self.bin / "initdb", "-D", unfinished, "-U", "postgres", "-A", "scram-sha-256"]
         command += ["--pwfile", password, "--encoding", "UTF8", "--no-locale", "--no-instructions"]
-        try:
-            self._run([*command, *([] if self.durable else ["--no-sync"])])
-        finally:
-            password.unlink()
+        self._run([*command, *([] if self.durable else ["--no-sync"])])
+        password.rename(unfinished / "password")
         unfinished.rename(self.data)
+
+    def _set_password(self) -> None:
+        """Of a cluster that an older release has made, without a server and so without the former one."""
+        password = self._new_password()
+        command = [self.bin / "postgres", "--single", "-D", self.data, "postgres"]
+        self._run(command, given=f"ALTER ROLE postgres PASSWORD '{password.read_text()}'\n")
+        password.rename(self.data / "password")
+
+    def _new_password(self) -> Path:
+        """In a file that this user alone can read."""
+        path = self.directory / "password"
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(32))
+        return path
 
     def running(self) -> int | None:
         """The port of the server that another process has started on this directory; None where none runs."""
@@ -192,10 +215,11 @@ class Postgres:
             return False
         return True
 
-    def _run(self, command: list, environment: dict[str, str] | None = None) -> None:
+    def _run(self, command: list, environment: dict[str, str] | None = None, given: str = "") -> None:
         run = subprocess.run(
             [*as_nobody_special(), *command],
             env={**os.environ, **(environment or {})},
+            input=given,
             capture_output=True,
             text=True,
             check=False,
