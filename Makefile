@@ -46,13 +46,13 @@ unexport args p s
 ##@ Develop
 
 dev: ## Run all services with hot reload, or s=web alone (DEV_PORT=8000, DOCKER=no)
-	@SERVICE=$(s) $(PYTHON) tools/dev.py
+	@SERVICE=$(call quoted,$(s)) $(PYTHON) tools/dev.py
 
 debug: ## Run a service under a debugger, which waits for an editor on port 5678 (s=web, DEBUG_PORT=…)
-	@SERVICE=$(or $(s),web) $(PYTHON) tools/dev.py debug
+	@SERVICE=$(call quoted,$(or $(s),web)) $(PYTHON) tools/dev.py debug
 
 test: .venv/installed ## Run every service's tests and the kit's quick ones: 1 minute; one service's with s=web [args="-k health -x"]
-	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal $(if $(s),services/$(s)) $(args)
+	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal $(if $(s),$(call quoted,services/$(s))) $(args)
 	@$(if $(s)$(args),,echo "make prove adds real containers, a browser, forks and other machines, in half an hour.")
 
 test-stack: .venv/installed ## Test what you compose, as your CI does: image contracts, the whole system, a deploy under load: 2 minutes
@@ -115,28 +115,28 @@ remove-sample: ## Take the sample out: its code, tests, settings and documents
 ##@ One-off work, in what runs, else in a place made for the time
 
 run: ## Run a command beside the app: cmd="python scripts/x.py --flag" [s=web], stdin and all
-	@SERVICE=$(s) CMD=$(call quoted,$(cmd)) $(PYTHON) tools/inside.py run
+	@SERVICE=$(call quoted,$(s)) CMD=$(call quoted,$(cmd)) $(PYTHON) tools/inside.py run
 
 shell: ## Open a Python shell with the app, its session and its models
-	@SERVICE=$(s) $(PYTHON) tools/inside.py shell
+	@SERVICE=$(call quoted,$(s)) $(PYTHON) tools/inside.py shell
 
 psql: ## Open psql on the database, as its owner
-	@SERVICE=$(s) $(PYTHON) tools/inside.py psql
+	@SERVICE=$(call quoted,$(s)) $(PYTHON) tools/inside.py psql
 
 routes: ## Print the app's routes: methods, path, endpoint
-	@SERVICE=$(s) $(PYTHON) tools/inside.py routes
+	@SERVICE=$(call quoted,$(s)) $(PYTHON) tools/inside.py routes
 
 migration: ## Write a migration from what the models say: m="add tags"; empty=1 to write it by hand
-	@SERVICE=$(s) MESSAGE=$(call quoted,$(m)) EMPTY=$(empty) $(PYTHON) tools/inside.py migration
+	@SERVICE=$(call quoted,$(s)) MESSAGE=$(call quoted,$(m)) EMPTY=$(call quoted,$(empty)) $(PYTHON) tools/inside.py migration
 
 migrate: ## Bring the development database to the newest revision, or to=…
-	@SERVICE=$(s) TO=$(call quoted,$(to)) $(PYTHON) tools/inside.py migrate
+	@SERVICE=$(call quoted,$(s)) TO=$(call quoted,$(to)) $(PYTHON) tools/inside.py migrate
 
 seed: ## Add sample data to the development database
-	@SERVICE=$(s) $(PYTHON) tools/inside.py seed
+	@SERVICE=$(call quoted,$(s)) $(PYTHON) tools/inside.py seed
 
 reset-db: ## Drop the development database and make it anew; yes=1 does not ask
-	@SERVICE=$(s) YES=$(filter 1,$(yes)) $(PYTHON) tools/inside.py reset-db
+	@SERVICE=$(call quoted,$(s)) YES=$(filter 1,$(yes)) $(PYTHON) tools/inside.py reset-db
 
 ##@ Run in production
 
@@ -156,7 +156,7 @@ rollback: ## Go back to the release before
 	@$(PYTHON) tools/deploy.py --rollback
 
 rotate-secret: ## Change a secret while serving: s=secret_key, s=web_password, …
-	@S=$(s) $(PYTHON) tools/rotate.py
+	@S=$(call quoted,$(s)) $(PYTHON) tools/rotate.py
 
 proxy-reload: ## Have the proxy take up an edited docker/proxy/Caddyfile; a mistake changes nothing
 	@$(PYTHON) tools/proxy.py
@@ -172,7 +172,7 @@ down: ## Stop production and development; the data stays
 	@[ ! -f .env ] || docker compose down
 
 logs: ## Follow the logs; one service's with s=web-a
-	@docker compose logs --follow --tail 100 $(s)
+	@docker compose logs --follow --tail 100 $(foreach each,$(s),$(call quoted,$(each)))
 
 ps: ## Show what runs
 	@docker compose ps
@@ -194,10 +194,10 @@ doctor: ## Look for what goes wrong on real machines, and say what to do
 	@$(PYTHON) tools/doctor.py
 
 backup: ## Write a verified dump of the database to backups/; another service's with s=…
-	@$(PYTHON) tools/backup.py backup $(or $(s),web)
+	@$(PYTHON) tools/backup.py backup $(call quoted,$(or $(s),web))
 
 restore: ## Replace the database by a dump: file=backups/….dump; yes=1 does not ask
-	@$(PYTHON) tools/backup.py restore $(or $(s),web) "$(file)" $(if $(filter 1,$(yes)),--yes)
+	@$(PYTHON) tools/backup.py restore $(call quoted,$(or $(s),web)) $(call quoted,$(file)) $(if $(filter 1,$(yes)),--yes)
 
 upgrade-postgres: ## Move the data to this release's major version of Postgres; reads go on
 	@$(PYTHON) tools/upgrade.py
@@ -213,7 +213,7 @@ help: ## Print this
 	  /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 service_words = UV=$(call quoted,$(UV)) SERVICE_NAME=$(call quoted,$(name)) SERVICE_KIND=$(call quoted,$(kind)) \
-  SERVICE_DB=$(call quoted,$(db)) SERVICE_PATH=$(call quoted,$(path)) SERVICE_HOST=$(call quoted,$(host)) SERVICE_YES=$(yes)
+  SERVICE_DB=$(call quoted,$(db)) SERVICE_PATH=$(call quoted,$(path)) SERVICE_HOST=$(call quoted,$(host)) SERVICE_YES=$(call quoted,$(yes))
 
 # copier, in an environment of its own.
 .cache/fork/installed: uv.lock | $(UV)

@@ -1,11 +1,14 @@
 """What make runs on the host needs nothing that macOS lacks: it has make 3.81, bash 3.2 and BSD's tools."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text()
+ROOT = Path(__file__).parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text()
 LACKING = {
     "make": r"^\.ONESHELL|^undefine |^private |^[\w-]+ *!= |&: |\$\((file|guile|intcmp|let) ",
     "bash": r"\b(mapfile|readarray|coproc|declare -[An]|local -n)\b|\|&|&>>|\$\{\w+(,|\^|@)",
@@ -17,3 +20,25 @@ LACKING = {
 @pytest.mark.parametrize("what", LACKING)
 def test_the_makefile_uses_nothing_that_macos_lacks(what):
     assert re.findall(rf".*(?:{LACKING[what]}).*", MAKEFILE, re.MULTILINE) == []
+
+
+AWKWARD = """two words, "one" 'quoted'; exit 3 #"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "variable"),
+    [
+        ("restore", "file"), ("restore", "s"), ("backup", "s"), ("rotate-secret", "s"), ("dev", "s"), ("debug", "s"),
+        ("run", "cmd"), ("run", "s"), ("migration", "m"), ("migration", "empty"), ("rename", "title"),
+    ],
+)  # fmt: skip
+def test_what_is_typed_reaches_the_program_as_it_was_typed(tmp_path, verb, variable):
+    """The program is a stand-in that prints its words and its environment."""
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\nprintf "<%s>\\n" "$@"\nenv | sed "s/^[A-Z_]*=\\(.*\\)/<\\1>/"\n')
+    program.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "-f", ROOT / "Makefile", verb, f"{variable}={AWKWARD}", f"PYTHON={program}"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert f"<{AWKWARD}>" in run.stdout
