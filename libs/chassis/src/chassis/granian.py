@@ -65,6 +65,10 @@ class Server(Granian):
         )
         self.delay = settings.drain_delay
 
+    def _respawn_workers(self, *arguments: Any, **options: Any) -> None:
+        server.keep_counts()  # of those that have ended
+        super()._respawn_workers(*arguments, **options)
+
     def signal_handler_interrupt(self, *_: Any) -> None:
         if drain.started():
             for worker in self.wrks:

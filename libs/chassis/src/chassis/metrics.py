@@ -1,8 +1,12 @@
 """`/metrics`, Prometheus text: requests and their seconds by route. The proxy answers 404 for it."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from time import perf_counter
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
 
 from flask import Flask, request
 from prometheus_client import (
@@ -13,6 +17,7 @@ from prometheus_client import (
     exposition,
     multiprocess,
 )
+from prometheus_client.mmap_dict import MmapedDict
 from werkzeug.wrappers import Response
 
 from chassis import recent
@@ -21,6 +26,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 # No part of what people do, and so not of recent.py's figures.
 PROBES = {"expose", "health.live", "health.ready", "static", "status.show"}
+LOCK_WAIT = 1.0  # seconds: the one that waits starts the workers
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
 REQUESTS = Counter("http_requests", "Requests answered.", ["method", "route", "status"])
@@ -40,11 +46,57 @@ def expose() -> Response:
 
 def text() -> bytes:
     """All workers' counters added up, where server.py made them a place; else this process's."""
-    registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)
-    return exposition.generate_latest(registry)
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return exposition.generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    with _files(fcntl.LOCK_SH):
+        return exposition.generate_latest(registry)
+
+
+def keep_counts() -> None:
+    """Adds what processes counted that are gone to one file of each kind, and deletes theirs of 64 kB each.
+
+    For the server's first process alone: were it killed between the two, all would end with it.
+    """
+    with _files(fcntl.LOCK_EX) as folder:
+        for path in folder.glob("*_*.db"):
+            kind, _, pid = path.stem.rpartition("_")
+            if not pid.isdecimal() or _lives(int(pid)):
+                continue
+            if path.stat().st_size and not kind.startswith("gauge"):  # which says what is, not what was
+                sums = MmapedDict(str(folder / f"{kind}_ended.db"))
+                for key, value, *_ in list(MmapedDict.read_all_values_from_file(str(path))):
+                    sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
+                sums.close()
+            path.unlink()
+
+
+@contextmanager
+def _files(lock: int) -> Iterator[Path]:
+    """The counters' directory, in which no count is moved while another process reads."""
+    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    with (folder / "lock").open("a") as file:
+        until = monotonic() + LOCK_WAIT
+        while True:
+            try:
+                fcntl.flock(file, lock | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if monotonic() > until:
+                    raise
+                sleep(0.01)
+        yield folder
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def count(method: str, route: str, status: int, seconds: float) -> None:

@@ -100,7 +100,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "worker_exit": lambda server, worker: logging.shutdown(),
         "pre_request": watchdog.enter,
         "post_request": watchdog.leave,
-        "child_exit": forget_metrics,
+        "child_exit": lambda server, worker: keep_counts(),
         "on_exit": lambda server: shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True),
     }
 
@@ -359,7 +359,11 @@ def share_metrics() -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-", dir=shm.FOLDER)
 
 
-def forget_metrics(server: Any, worker: Any) -> None:
-    from prometheus_client import multiprocess
+def keep_counts() -> None:
+    """What fails here ends no server: the next worker's end tries again."""
+    from chassis import metrics  # which makes prometheus_client look for the directory
 
-    multiprocess.mark_process_dead(worker.pid)
+    try:
+        metrics.keep_counts()
+    except Exception:
+        logging.getLogger("metrics").exception("the counters of workers that ended are still files of their own")

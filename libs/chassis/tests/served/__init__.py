@@ -1,0 +1,46 @@
+"""A service that its tests start as production does, see test_serving.py."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+from flask import Flask, request
+
+from chassis import metrics, request_id
+
+LARGE = 24 * 2**20  # bytes: over what the sockets' buffers hold
+
+
+def create_app() -> Flask:
+    app = Flask(__name__)
+    for view in (pid, large, streamed, hangs, hangs_later):
+        app.add_url_rule(f"/{view.__name__}", view_func=view)
+    app.add_url_rule("/upload", view_func=upload, methods=["POST"])
+    metrics.init_app(app)
+    request_id.init_app(app)
+    return app
+
+
+def pid() -> str:
+    return str(os.getpid())
+
+
+def large() -> bytes:
+    return b"x" * LARGE
+
+
+def streamed() -> Iterator[bytes]:
+    return (b"x" * 2**16 for _ in range(LARGE // 2**16))
+
+
+def upload() -> str:
+    return str(len(request.get_data()))
+
+
+def hangs() -> str:
+    threading.Event().wait()
+
+
+def hangs_later() -> Iterator[bytes]:
+    yield b"x" * 2**20
+    hangs()

@@ -1,0 +1,3 @@
+from chassis import server
+
+server.configure(globals(), "served:create_app()")
