@@ -37,6 +37,7 @@ DEPLOYMENT = {
     "DATABASE_CPUS": "The CPUs that Postgres may use.",
     "PROXY_MEMORY": "The memory that Caddy may use; it holds every request body, up to 1 MB, until it is whole.",
     "DATABASE_MEMORY": "The memory that Postgres may use.",
+    "DATABASE_CONNECTIONS": "The connections that Postgres takes, up to 900; each is a process with memory of its own.",
     "BACKUP_INTERVAL": "Seconds between scheduled backups, once COMPOSE_PROFILES=backup turns them on.",
     "BACKUP_KEEP": "Scheduled backups that are kept, the newest.",
     "STOP_GRACE_PERIOD": "When a stopping replica is killed: over DRAIN_DELAY and GRACEFUL_TIMEOUT together.",

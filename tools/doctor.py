@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import connections
 import engine
 import environment
 import init
@@ -183,6 +184,11 @@ def site_address(address: str) -> Iterator[Finding]:
         yield HINT, f"SITE_ADDRESS={address} is an example: no certificate comes for it; set your own domain in .env"
 
 
+def database_connections() -> Iterator[Finding]:
+    if too_few := connections.problem():
+        yield HINT, too_few
+
+
 def secrets() -> Iterator[Finding]:
     if not (ROOT / ".env").exists():
         return
@@ -269,8 +275,8 @@ def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
 
 
 CHECKS = (
-    tools, packages, the_engine, base_images, disk, memory, ports, environment_file, secrets, backups, line_ends, place,
-    owner,
+    tools, packages, the_engine, base_images, disk, memory, ports, environment_file, database_connections, secrets,
+    backups, line_ends, place, owner,
 )  # fmt: skip
 
 if __name__ == "__main__":

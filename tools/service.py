@@ -14,6 +14,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import connections
 import inventory
 import names
 import native
@@ -53,6 +54,8 @@ def add(word: dict[str, str]) -> None:
     print(f"Look at it, `make test s={name}`, and commit. {WHAT_NEXT[service.kind].format(name=name)}")
     if service.serves:
         print(f"`make dev` serves it on {service.dev_url}/, the proxy at {service.host or service.path}.")
+    if service.database and (too_few := connections.problem()):
+        print(f"In production {too_few}.")
 
 
 WHAT_NEXT = {

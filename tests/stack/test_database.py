@@ -66,6 +66,12 @@ def test_passwords_are_scram_everywhere_and_checksums_are_on(db):
     assert db.sql("SHOW data_checksums") == "on"
 
 
+def test_it_takes_as_many_connections_as_are_set(db):
+    assert db.sql("SHOW max_connections") == "100"
+    raised = db.compose("config", "db", env=db.environment | {"DATABASE_CONNECTIONS": "300"}).stdout
+    assert "-cmax_connections=300" in raised
+
+
 def test_no_role_but_the_superuser_is_one(db):
     assert db.sql("SELECT string_agg(rolname, ',') FROM pg_roles WHERE rolsuper OR rolcreaterole") == "postgres"
 

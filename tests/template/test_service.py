@@ -39,9 +39,9 @@ def fork(tmp_path_factory):
 @pytest.fixture(scope="module")
 def grown(fork):
     """The fork with a service of each kind; each in a commit of its own."""
-    fork.before = fork.git("rev-parse", "HEAD").strip()
+    fork.before, fork.said = fork.git("rev-parse", "HEAD").strip(), {}
     for name, words in KINDS.items():
-        fork.make("service", f"name={name}", *words, *NOT_INSTALLED_AGAIN)
+        fork.said[name] = fork.make("service", f"name={name}", *words, *NOT_INSTALLED_AGAIN).stdout
         fork.commit(f"Add {name}")
     fork.make(".venv/installed")
     return fork
@@ -106,6 +106,12 @@ def test_what_is_generated_is_formatted_linted_and_documented(grown):
     grown.make("lint")
     assert "DEV_PORT_BILLING=8001" in grown.read(".env.example")
     assert grown.changed() == ""
+
+
+def test_the_one_whose_connections_are_too_many_for_postgres_says_so_and_what_to_set(grown):
+    telling = [name for name in grown.said if "DATABASE_CONNECTIONS=120" in grown.said[name]]
+    assert telling == ["depot", "ledger"]
+    assert "billing, depot, web may open 108 connections together, and Postgres takes 100" in grown.said["depot"]
 
 
 def test_no_shared_file_is_edited_but_the_list_of_files_and_what_is_derived(grown):

@@ -1,0 +1,72 @@
+"""How many connections the services' replicas may open together, and whether Postgres takes them.
+
+Every default stands in .env.example, which `make docs` writes. Standard library only.
+"""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import environment
+import inventory
+from inventory import Service
+
+ROOT = Path(__file__).parents[1]
+SPARE = 10  # for the superuser, migrations, dumps, and people
+MOST = 900  # each is a process, and compose/prod.yaml allows 1000
+UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def problem() -> str | None:
+    """What to set where they are too few, in one line."""
+    try:
+        return shortage()
+    except ValueError as error:
+        return str(error)
+
+
+def shortage() -> str | None:
+    """Raises ValueError for a setting that is no number."""
+    limit = number("DATABASE_CONNECTIONS")
+    if not SPARE < limit <= MOST:
+        return f"DATABASE_CONNECTIONS must be from {SPARE + 1} to {MOST}, not {limit}"
+    services = [service for service in inventory.all() if service.database and service.replicas]
+    wanted = sum(len(service.replicas) * of_replica(service) for service in services)
+    if wanted <= limit - SPARE:
+        return None
+    enough = math.ceil((wanted + SPARE) / 10) * 10
+    return (
+        f"the replicas of {', '.join(service.name for service in services)} may open {wanted} connections together, and"
+        f" Postgres takes {limit}, {SPARE} of them for other work: set DATABASE_CONNECTIONS={enough} in .env and run"
+        " `docker compose up --detach --wait db`, which restarts it, or lower WEB_THREADS"
+    )
+
+
+def of_replica(service: Service) -> int:
+    """A pool of one a thread and one for the health check, in each worker process."""
+    if not service.serves:
+        return 1
+    return workers(service) * (number("WEB_THREADS", service) + 1)
+
+
+def workers(service: Service) -> int:
+    """As chassis.server counts them."""
+    cpus = min(float(setting("WEB_CPUS")), os.cpu_count() or 1)
+    memory = number("WEB_MEMORY", unit="([bkmg]?)b?")
+    return number("WEB_CONCURRENCY", service) or int(min(4, max(2, min(math.ceil(cpus), memory / (96 * 2**20)))))
+
+
+def number(name: str, service: Service | None = None, unit: str = "()") -> int:
+    text = setting(name, service)
+    if not (match := re.fullmatch(rf"(\d+){unit}", text.lower())):
+        raise ValueError(f"{name} can't be read as a number: {text!r}")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def setting(name: str, service: Service | None = None) -> str:
+    """A service's own from its compose file, else `.env`'s, else the default."""
+    path = ROOT / f"compose/{service.name}.yaml" if service else None
+    own = re.search(rf"^ +{name}: *[\"']?(\d+)", path.read_text(), re.MULTILINE) if path and path.exists() else None
+    default = re.search(rf"^#?{name}=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    return own[1] if own else environment.get(name, default[1] if default else "")
