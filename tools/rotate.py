@@ -110,3 +110,5 @@ if __name__ == "__main__":
         main(os.environ.get("S", ""))
     except (Failed, backup.Refused, OSError) as error:
         sys.exit(f"make rotate-secret: {error}.")
+    except KeyboardInterrupt:
+        sys.exit("\nmake rotate-secret: interrupted. Run it again to complete it.")

@@ -11,6 +11,9 @@ REVOKE ALL     ON DATABASE :"database" FROM PUBLIC;
 GRANT  CONNECT ON DATABASE :"database" TO :"app";
 
 \connect :"database"
+
+-- As in quiet.sql, for what is this database's own.
+SET lock_timeout = '60s';
 SELECT pg_advisory_lock(hashtext('roles')) \g /dev/null
 
 ALTER SCHEMA public OWNER TO :"owner";
