@@ -15,11 +15,13 @@ import pytest
 
 HERE = Path(__file__).parent
 SOON = 20  # seconds, a deadline
+LARGE = 24 * 2**20  # bytes: over what the sockets' buffers hold
 LIMIT = 1  # seconds: REQUEST_TIMEOUT
+HUNG = "a request hung for over 1 s (REQUEST_TIMEOUT)"
 
 
 class Service:
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, config: str, **environment: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.counters, self.out = folder / "counters", folder / "log"
@@ -28,16 +30,18 @@ class Service:
             **os.environ,
             "PYTHONPATH": str(HERE),
             "SERVICE": "served",
+            "LARGE": str(LARGE),
             "PORT": str(self.port),
             "BIND_ADDRESS": "127.0.0.1",
             "WEB_CONCURRENCY": "2",
             "REQUEST_TIMEOUT": str(LIMIT),
             "DRAIN_DELAY": "0",
+            "GRACEFUL_TIMEOUT": "2",
             "PROMETHEUS_MULTIPROC_DIR": str(self.counters),
             **environment,
         }
         with self.out.open("wb") as log:
-            command = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "served/gunicorn.conf.py")]
+            command = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "served" / config)]
             self.process = subprocess.Popen(command, env=environ, cwd=folder, stdout=log, stderr=log)
         wait_for(self.answers)
 
@@ -57,6 +61,11 @@ class Service:
         finally:
             connection.close()
 
+    def ask(self, line: str, rest: str = "\r\n") -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=SOON)
+        connection.sendall(f"{line} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{rest}".encode())
+        return connection
+
     def counted(self, route: str) -> int:
         """What /metrics says of it, whichever worker is asked."""
         line = rf'^http_requests_total{{method="GET",route="{route}",status="200"}} ([\d.]+)$'
@@ -72,7 +81,14 @@ class Service:
 
 @pytest.fixture
 def service(tmp_path):
-    service = Service(tmp_path)
+    service = Service(tmp_path, "gunicorn.conf.py")
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module", params=["gunicorn.conf.py", "asgi.conf.py"])
+def either(tmp_path_factory, request):
+    service = Service(tmp_path_factory.mktemp("either"), request.param, WEB_CONCURRENCY="1")
     yield service
     service.stop()
 
@@ -98,6 +114,38 @@ def test_what_workers_counted_stays_when_they_die_and_their_files_do_not(service
     assert service.counted("/pid") == 8 * 5
     assert seen == sorted(seen)
     assert len(list(service.counters.iterdir())) <= 3 * 2 + 1  # two workers' and those of the dead, and the lock
+
+
+def test_whoever_reads_or_sends_slowly_is_served_and_so_are_those_beside(either):
+    before = either.get("/pid")
+    readers = [either.ask(f"GET {path}") for path in ("/large", "/large", "/streamed")]
+    sender = either.ask("POST /upload", "Content-Length: 8\r\n\r\n1234")
+    pause(2.5 * LIMIT)
+    assert all(sum(map(len, rest(reader))) > LARGE for reader in readers)
+    sender.sendall(b"5678")
+    assert b"".join(rest(sender)).startswith(b"HTTP/1.1 200")
+    assert either.get("/pid") == before
+    assert "hung" not in either.log()
+
+
+@pytest.mark.parametrize("path", ["/hangs", "/hangs_later"])
+def test_a_request_that_hangs_is_ended_even_after_it_began_to_answer(either, path):
+    told = either.log().count(HUNG)
+    got = b"".join(rest(either.ask(f"GET {path}")))
+    assert got.startswith(b"HTTP/1.1 200") if path == "/hangs_later" else b"200" not in got[:20]
+    assert either.log().count(HUNG) == told + 1
+    wait_for(either.answers)
+
+
+def rest(sock):
+    """What is still sent, until it is closed."""
+    with sock, suppress(ConnectionResetError):
+        while got := sock.recv(2**20):
+            yield got
+
+
+def pause(seconds):
+    threading.Event().wait(seconds)
 
 
 def wait_for(state):

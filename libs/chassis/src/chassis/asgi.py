@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from prometheus_client import exposition
@@ -35,9 +35,10 @@ class Chassis:
             return
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         logs.request_id.set(request_id.chosen(given))
-        answer, started = Answer(send), perf_counter()
+        clock, started = Clock(receive), perf_counter()
+        answer = Answer(send, clock)
         try:
-            await asyncio.wait_for(self.route(scope, receive, answer), self.limit)
+            await clock.bound(self.route(scope, clock.receive, answer), self.limit)
         except TimeoutError:
             log.critical("a request hung for over %g s (REQUEST_TIMEOUT)", self.limit, extra={"path": scope["path"]})
             await answer.problem(503, "Service Unavailable")
@@ -65,11 +66,62 @@ class Chassis:
             await answer.problem(404, "Not Found")
 
 
+class Clock:
+    """How long a request computes: it stands still while the client sends or reads, see server.ClientsTurn."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.source, self.sends = receive, True
+        self.began, self.waited = monotonic(), 0.0
+        self.turns = 0  # waits for the client that are under way: an app may send and receive at once
+        self.since = 0.0  # when the first of them began
+
+    async def bound(self, work: Awaitable, limit: float) -> None:
+        """TimeoutError where it computes for longer."""
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            nonlocal timer
+            if (left := limit - self.spent()) > 0:
+                timer = loop.call_later(max(left, limit / 10), look)
+            else:
+                deadline.reschedule(loop.time())
+
+        async with asyncio.timeout(None) as deadline:
+            timer = loop.call_later(limit, look)
+            try:
+                await work
+            finally:
+                timer.cancel()
+
+    def spent(self) -> float:
+        now = monotonic()
+        return now - self.began - self.waited - (now - self.since if self.turns else 0.0)
+
+    async def receive(self) -> Message:
+        """`receive`; after the body an app waits for nothing but a disconnection there, which is no client's turn."""
+        if not self.sends:
+            return await self.source()
+        message = await self.clients_turn(self.source())
+        self.sends = message.get("more_body", False)
+        return message
+
+    async def clients_turn(self, wait: Awaitable) -> Any:
+        if not self.turns:
+            self.since = monotonic()
+        self.turns += 1
+        try:
+            return await wait
+        finally:
+            self.turns -= 1
+            if not self.turns:
+                self.waited += monotonic() - self.since
+
+
 class Answer:
     """`send`, with what every answer carries."""
 
-    def __init__(self, send: Send) -> None:
-        self.send, self.status = send, 0
+    def __init__(self, send: Send, clock: Clock) -> None:
+        self.send, self.clock, self.status = send, clock, 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -79,7 +131,7 @@ class Answer:
             if not any(name.lower() == b"content-security-policy" for name, _ in headers):
                 headers.append((b"content-security-policy", CONTENT_SECURITY_POLICY.encode()))
             message = {**message, "headers": headers}
-        await self.send(message)
+        await self.clock.clients_turn(self.send(message))
 
     async def send_all(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         length = (b"content-length", str(len(body)).encode())

@@ -98,6 +98,7 @@ class Requests:
     def __call__(self, environ: dict, start_response: Callable) -> "list[bytes] | Answer":
         query = environ["QUERY_STRING"]
         environ["RAW_URI"] = environ["PATH_INFO"] + (f"?{query}" if query else "")
+        environ["wsgi.input"] = Body(environ["wsgi.input"])
         request = SimpleNamespace(method=environ["REQUEST_METHOD"], uri=environ["RAW_URI"])
         answer = Answer(self, request, environ)
 
@@ -120,6 +121,19 @@ class Requests:
         return whole
 
 
+class Body:
+    """A request's, which its client may send slowly."""
+
+    def __init__(self, body: Any) -> None:
+        self.body = body
+
+    def __getattr__(self, name: str) -> Callable:
+        return server.clients_turn(getattr(self.body, name))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+
 class Answer:
     """A response's body, which ends the request where it ends: it is logged then."""
 
@@ -132,7 +146,8 @@ class Answer:
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self.body:
             self.sent += len(chunk)
-            yield chunk
+            with server.ClientsTurn(self.thread):
+                yield chunk
 
     def close(self) -> None:
         if close := getattr(self.body, "close", None):

@@ -4,6 +4,7 @@
 turns 503 while the listener stays open), a watchdog for hung requests, and access logs as JSON.
 """
 
+import functools
 import gc
 import importlib.util
 import logging
@@ -12,15 +13,17 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, ClassVar
 
 from gunicorn import glogging
 from gunicorn.http import wsgi
@@ -211,6 +214,8 @@ class Worker(ThreadWorker):
         super().accept(listener)
 
     def enqueue_req(self, conn: Any) -> None:
+        if not conn.initialized:
+            conn.sock.__class__ = ClientSocket
         self.tpool.put(conn)
 
     def done(self, conn: Any, outcome: Any) -> None:
@@ -282,11 +287,14 @@ class Watchdog:
     gunicorn's `timeout` watches the worker's main loop only: under gthread a stuck request holds
     its thread for ever. The worker stops accepting, its other requests get HUNG_GRACE seconds, and
     gunicorn starts another in its place.
+
+    What a request waits for its client does not count, see ClientsTurn.
     """
+
+    running: ClassVar[dict[int, tuple[float, Any]]] = {}  # this process's, by thread: since when, infinite at a pause
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self.running: dict[int, tuple[float, Any]] = {}
 
     def enter(self, worker: Any, request: Any) -> None:
         logs.request_id.set(None)  # the thread's last request is over, this one has none yet
@@ -323,6 +331,48 @@ class Watchdog:
             self.limit,
             extra={"method": request.method, "path": request.uri, "stack": stack},
         )
+
+
+class ClientsTurn:
+    """Stops a request's clock while its client sends or reads.
+
+    Such a wait is bounded by the proxy: `write 5m` for a reader, `read_body` for a sender (docker/proxy/Caddyfile).
+    """
+
+    __slots__ = ("began", "paused", "since", "thread")
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+
+    def __enter__(self) -> None:
+        self.paused = None
+        if watched := Watchdog.running.get(self.thread):
+            self.since, request = watched
+            self.began = monotonic()
+            Watchdog.running[self.thread] = self.paused = math.inf, request
+
+    def __exit__(self, *_: Any) -> None:
+        if self.paused and Watchdog.running.get(self.thread) is self.paused:  # it was not ended meanwhile
+            Watchdog.running[self.thread] = self.since + monotonic() - self.began, self.paused[1]
+
+
+def clients_turn(method: Callable) -> Callable:
+    @functools.wraps(method)
+    def call(*arguments: Any, **options: Any) -> Any:
+        with ClientsTurn(threading.get_ident()):
+            return method(*arguments, **options)
+
+    return call
+
+
+class ClientSocket(socket.socket):
+    """A connection's, in all places where gunicorn reads and writes. Its layout is its base's, which it replaces."""
+
+    __slots__ = ()
+    recv = clients_turn(socket.socket.recv)
+    send = clients_turn(socket.socket.send)
+    sendall = clients_turn(socket.socket.sendall)
+    sendfile = clients_turn(socket.socket.sendfile)
 
 
 class Logger(glogging.Logger):

@@ -138,7 +138,7 @@ class Settings:
     )
     request_timeout: float = setting(
         60.0,
-        "Seconds after which a request counts as hung and its worker is replaced.",
+        "Seconds after which a request counts as hung and its worker is replaced; what its client takes is left out.",
         minimum=1,
         maximum=3600,
     )

@@ -8,7 +8,7 @@ from flask import Flask, request
 
 from chassis import metrics, request_id
 
-LARGE = 24 * 2**20  # bytes: over what the sockets' buffers hold
+LARGE = int(os.environ["LARGE"])  # bytes
 
 
 def create_app() -> Flask:

@@ -1,0 +1,3 @@
+from chassis import server
+
+server.configure(globals(), "served.asgi:create_app()", asgi=True)
