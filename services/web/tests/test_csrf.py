@@ -35,3 +35,10 @@ def test_over_https_a_form_is_accepted_from_this_site_only(client, form, referre
     token = client.get(form, **https).text.split('value="')[1].split('"')[0]
     answer = client.post(form, data={"csrf_token": token}, headers={"Referer": referrer}, **https)
     assert answer.status_code == status
+
+
+def test_a_form_of_another_site_is_refused_with_a_page_whatever_its_token(client, browser, form):
+    headers = {"Accept": "text/html", "Sec-Fetch-Site": "cross-site"}
+    answer = client.post(form, data={"csrf_token": browser.open(form).token}, headers=headers)
+    assert answer.status_code == 403
+    assert "sent from another site" in answer.text

@@ -13,9 +13,8 @@ from typing import Any
 
 from prometheus_client import exposition
 
-from chassis import drain, health, logs, metrics, request_id
+from chassis import drain, health, logs, metrics, request_id, security
 from chassis.prefix import is_internal
-from chassis.security import CONTENT_SECURITY_POLICY
 from chassis.settings import Settings
 
 Scope = Message = dict[str, Any]
@@ -28,6 +27,7 @@ log = logging.getLogger("asgi")
 class Chassis:
     def __init__(self, app: App, settings: Settings) -> None:
         self.app, self.prefix, self.limit = app, settings.url_prefix, settings.request_timeout
+        self.proxies, self.trusted = settings.trusted_proxies, security.trusted_origins(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,7 +53,9 @@ class Chassis:
         path: str = scope["path"]
         below = path == self.prefix or path.startswith(f"{self.prefix}/")
         inner = path.removeprefix(self.prefix) if below else path
-        if self.prefix and path in ("/", self.prefix):
+        if scope["method"] not in security.SAFE_METHODS and self.is_cross_site(scope):
+            await answer.problem(403, "Forbidden", security.CROSS_SITE)
+        elif self.prefix and path in ("/", self.prefix):
             await answer.send_all(308, b"", [(b"location", f"{self.prefix}/".encode())])
         elif is_internal(path) and path in INTERNAL:
             await INTERNAL[path](answer)
@@ -64,6 +66,25 @@ class Chassis:
             await self.app({**scope, **raw, "root_path": scope.get("root_path", "") + self.prefix}, receive, answer)
         else:
             await answer.problem(404, "Not Found")
+
+    def is_cross_site(self, scope: Scope) -> bool:
+        site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
+        return security.cross_site(site, origin, lambda: self.origin(scope), self.trusted)
+
+    def origin(self, scope: Scope) -> str:
+        """The site's, as the client asked for it."""
+        scheme = self.forwarded(scope, b"x-forwarded-proto") or scope["scheme"]
+        host = self.forwarded(scope, b"x-forwarded-host") or header(scope, b"host")
+        return f"{scheme}://{host.removesuffix(':443' if scheme == 'https' else ':80')}"
+
+    def forwarded(self, scope: Scope, name: bytes) -> str:
+        """What the outermost trusted proxy says."""
+        values = header(scope, name).split(",")
+        return values[-self.proxies].strip() if 0 < self.proxies <= len(values) else ""
+
+
+def header(scope: Scope, name: bytes) -> str:
+    return ",".join(value.decode("latin-1") for each, value in scope["headers"] if each == name)
 
 
 class Clock:
@@ -129,7 +150,7 @@ class Answer:
             headers = list(message.get("headers") or ())  # an app may hand over what can be read only once
             headers.append((b"x-request-id", request_id.current().encode()))
             if not any(name.lower() == b"content-security-policy" for name, _ in headers):
-                headers.append((b"content-security-policy", CONTENT_SECURITY_POLICY.encode()))
+                headers.append((b"content-security-policy", security.CONTENT_SECURITY_POLICY.encode()))
             message = {**message, "headers": headers}
         await self.clock.clients_turn(self.send(message))
 
@@ -142,11 +163,12 @@ class Answer:
         headers = [(b"content-type", kind), (b"cache-control", b"no-store")]
         await self.send_all(status, json.dumps(content).encode(), headers)
 
-    async def problem(self, status: int, title: str) -> None:
+    async def problem(self, status: int, title: str, detail: str = "") -> None:
         """Problem details (RFC 9457), unless an answer has begun."""
         if not self.status:
             content = {"type": "about:blank", "title": title, "status": status, "request_id": request_id.current()}
-            await self.json(status, content, b"application/problem+json")
+            more = {"detail": detail} if detail else {}
+            await self.json(status, content | more, b"application/problem+json")
 
 
 async def live(answer: Answer) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from flask import Flask, Request, request
+from flask import Flask, Request, abort, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
@@ -13,6 +13,9 @@ from chassis.settings import Settings
 
 LARGEST_BODY = 1024 * 1024  # bytes, before any of it is parsed
 MOST_FORM_PARTS = 100
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}  # which change nothing (RFC 9110, 9.2.1)
+CROSS_SITE = "This was sent from another site, so nothing was changed."
 
 # Set here rather than by the proxy alone, so that an inline script fails while it is being written.
 CONTENT_SECURITY_POLICY = (
@@ -60,11 +63,36 @@ def init_app(app: Flask, settings: Settings) -> None:
         MAX_FORM_PARTS=MOST_FORM_PARTS,
     )
     _follow_key(app, SecretFile("SECRET_KEY", settings.secret_key))
+    trusted = trusted_origins(settings)
+
+    def refuse_cross_site() -> None:
+        current = request._get_current_object()  # with the environ, a tenth of the time
+        if current.method not in SAFE_METHODS:
+            site, origin = current.environ.get("HTTP_SEC_FETCH_SITE", ""), current.environ.get("HTTP_ORIGIN", "")
+            if cross_site(site, origin, lambda: f"{current.scheme}://{current.host}", trusted):
+                abort(403, CROSS_SITE)
+
+    app.before_request(refuse_cross_site)
     app.after_request(_restrict_page)
     if hops := settings.trusted_proxies:
         app.wsgi_app = fix = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
         # The same few headers, 2 µs to parse. Not many are kept: a client may send long ones.
         fix._get_real_value = lru_cache(maxsize=128)(fix._get_real_value)
+
+
+def cross_site(site: str, origin: str, own: Callable[[], str], trusted: set[str]) -> bool:
+    """Whether another site made a browser send this: by Sec-Fetch-Site and Origin, of which no page can write either.
+
+    What has neither is no browser's: a program, which has no one's cookies but its own.
+    """
+    if site in ("same-origin", "none") or not (site or origin):
+        return False
+    origin = origin.lower()
+    return origin not in trusted and (site == "cross-site" or origin != own().lower())
+
+
+def trusted_origins(settings: Settings) -> set[str]:
+    return {each.strip().rstrip("/").lower() for each in settings.trusted_origins.split(",")} - {""}
 
 
 def cookie_name(settings: Settings) -> str:

@@ -108,6 +108,10 @@ class Settings:
         maximum=9,
     )
 
+    trusted_origins: str = setting(
+        "", "Other sites whose pages may send what changes something, by commas, such as https://app.example.org."
+    )
+
     status_token: str = setting(
         "", "Opens /status in production; 32 characters or more. Without one nobody may.", secret=True
     )

@@ -18,6 +18,7 @@ from werkzeug.routing import IntegerConverter, Rule
 from werkzeug.wrappers import Response
 
 from chassis import health
+from chassis.security import SAFE_METHODS
 
 REFERENCE = "#/components/schemas/{name}"
 LARGEST_ID = 2**63 - 1  # of Postgres's bigint
@@ -79,7 +80,7 @@ def operation(
     headers: dict[str, str] | None = None,
     errors: tuple[int, ...] = (),
 ) -> Callable[[Callable], Callable]:
-    """Describes a view; `headers` are its answer's, each with its meaning. 414 and 503 are added."""
+    """Describes a view; `headers` are its answer's, each with its meaning. 414, 503 and, for a write, 403 are added."""
     described = Operation(summary, status, answer, body, query, headers or {}, (*errors, 414, 503))
 
     def describe(view: Callable) -> Callable:
@@ -126,7 +127,8 @@ def _operation(view: Callable, described: Operation, rule: Rule) -> dict[str, An
     if described.answer:
         answer["content"] = _content("application/json", described.answer)
     responses = {str(described.status): answer}
-    for code in described.errors:
+    cross_site = (403,) if rule.methods - SAFE_METHODS else ()
+    for code in (*described.errors, *cross_site):
         responses[str(code)] = {"description": HTTPStatus(code).phrase}
         if code != HTTPStatus.REQUEST_URI_TOO_LONG:  # from the server, before the app is asked
             responses[str(code)]["content"] = _content("application/problem+json", Problem)

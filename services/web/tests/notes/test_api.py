@@ -32,6 +32,14 @@ def test_an_added_note_is_answered_whole_with_where_it_is(client):
     assert client.get(answer.headers["Location"]).json == answer.json
 
 
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+def test_a_note_that_another_site_makes_a_browser_send_is_refused(client, headers):
+    answer = client.post("/api/notes", json={"title": "Tide tables"}, headers=headers)
+    assert answer.status_code == 403
+    assert problem(answer)["title"] == "Forbidden"
+    assert client.get("/api/notes").json["total"] == 0
+
+
 def test_times_are_in_utc(add):
     created = add()["created_at"]
     assert created.endswith("Z")
