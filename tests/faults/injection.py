@@ -110,6 +110,30 @@ def faulty_production(tree: Path, overlay: str = "tests/faults/faults.yaml", **s
         yield stack
 
 
+@contextmanager
+def silent_resolver(stack: Faulty, service: str) -> Iterator[None]:
+    path = stack.container(service)["ResolvConfPath"]
+    former = subprocess.run([*as_root(), "cat", path], check=True, capture_output=True).stdout
+
+    def write(content: bytes) -> None:
+        subprocess.run([*as_root(), "tee", path], input=content, check=True, capture_output=True)
+
+    write(b"nameserver 192.0.2.1\noptions timeout:1 attempts:1\n")  # RFC 5737: belongs to no host
+    try:
+        yield
+    finally:
+        write(former)
+
+
+def fill_the_disk(stack: Faulty) -> None:
+    """Under Postgres; for a stack with tests/faults/small-disk.yaml."""
+    stack.compose("exec", "-T", "db", "sh", "-c", "head -c 1G /dev/zero > /var/lib/postgresql/filler; true")
+
+
+def free_the_disk(stack: Faulty) -> None:
+    stack.compose("exec", "-T", "db", "rm", "/var/lib/postgresql/filler")
+
+
 def status(url: str) -> int:
     """The answer's status, 0 where there is none. Over plain HTTP: certificates to trust take long to load."""
     try:

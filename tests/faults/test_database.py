@@ -1,12 +1,21 @@
 """Postgres killed, restarted, frozen, cut off, full: bounded errors, the truth, and no hand needed."""
 
 import subprocess
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
-from faults.injection import Load, as_root, fault_and_recovery, faulty_production, kill, status
+from faults.injection import (
+    Load,
+    as_root,
+    fault_and_recovery,
+    faulty_production,
+    fill_the_disk,
+    free_the_disk,
+    kill,
+    silent_resolver,
+    status,
+)
 from harness import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
@@ -90,21 +99,6 @@ def test_new_connections_do_without_a_resolver_that_says_nothing(stack):
             assert {status(rows) for _ in range(8)} == {200}
 
 
-@contextmanager
-def silent_resolver(stack, service):
-    path = stack.container(service)["ResolvConfPath"]
-    former = subprocess.run([*as_root(), "cat", path], check=True, capture_output=True).stdout
-
-    def write(content):
-        subprocess.run([*as_root(), "tee", path], input=content, check=True, capture_output=True)
-
-    write(b"nameserver 192.0.2.1\noptions timeout:1 attempts:1\n")  # RFC 5737: nobody's
-    try:
-        yield
-    finally:
-        write(former)
-
-
 def test_postgres_frozen(stack, figures):
     container = stack.container("db")["Id"]
     with Load(stack.url("web-b", "/probe/rows")) as load:
@@ -159,13 +153,12 @@ def test_connections_exhausted(stack, figures):
 
 def test_a_full_disk_is_503_for_writes_and_nothing_for_reads(probed_checkout, figures):
     with faulty_production(probed_checkout, "tests/faults/faults.yaml:tests/faults/small-disk.yaml") as stack:
-        fill = "head -c 1G /dev/zero > /var/lib/postgresql/filler; true"
         with Load(stack.url("web-a", "/probe/rows"), "POST") as load:
             wait_until("some writes", lambda: acknowledged(load) > 20)
-            stack.compose("exec", "-T", "db", "sh", "-c", fill)
+            fill_the_disk(stack)
             wait_until("refused writes", lambda: load.count(503) > 0, 60)
             assert status(stack.url("web-a", "/probe/rows")) == 200
-            stack.compose("exec", "-T", "db", "rm", "/var/lib/postgresql/filler")
+            free_the_disk(stack)
             wait_until("writes again", lambda: load.answers[-1][1] == 201, 30)
         assert {code for _, code, _ in load.answers} <= {201, 503}
         lost = acknowledged(load) - int(stack.sql("SELECT count(*) FROM probe"))
