@@ -41,7 +41,7 @@ quoted = '$(subst ','\'',$(1))'
 # s=web narrows a target to one service
 s ?=
 # What is typed here is not meant for a make that a test runs.
-unexport args p s
+unexport args p s SECONDS SEED
 
 ##@ Develop
 
@@ -65,6 +65,9 @@ check: lint test ## Run both lint and test
 
 faults: .venv/installed ## Inject every fault into a production stack of its own, and print what it cost
 	@REQUIRE=engine .venv/bin/python -m pytest tests/faults -q $(args)
+
+chaos: .venv/installed ## Keep production under load, a fault every 8 s, and count what was lost [SECONDS=180 SEED=…]
+	@CHAOS_SECONDS=$(call quoted,$(SECONDS)) CHAOS_SEED=$(call quoted,$(SEED)) .venv/bin/python tests/faults/chaos.py
 
 contract: .venv/installed ## Score any image against the contract: IMAGE=… [PORT= HEALTH= SLOW= MIGRATE= ENV=]
 	@.venv/bin/python tests/contract/report.py

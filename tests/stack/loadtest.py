@@ -31,7 +31,7 @@ class LoadTest:
 
     async def run(self) -> None:
         context = ssl.create_default_context(cadata=self.certificate)
-        limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
+        limits = httpx.Limits(max_connections=800, max_keepalive_connections=100)
         begun, number, tasks = time.monotonic(), 0, set()
         async with httpx.AsyncClient(verify=context, trust_env=False, timeout=60, limits=limits) as client:
             while not self.stopping.is_set():
