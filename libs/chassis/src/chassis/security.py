@@ -81,9 +81,9 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def cross_site(site: str, origin: str, own: Callable[[], str], trusted: set[str]) -> bool:
-    """Whether another site made a browser send this: by Sec-Fetch-Site and Origin, of which no page can write either.
+    """Whether another site made a browser send this: by Sec-Fetch-Site, else by Origin, which no page can set.
 
-    What has neither is no browser's: a program, which has no one's cookies but its own.
+    What has neither comes from a program, which no other site can make send anything.
     """
     if site in ("same-origin", "none") or not (site or origin):
         return False
