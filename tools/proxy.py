@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import engine
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -18,6 +20,14 @@ def main() -> None:
     if run.returncode:
         sys.exit(f"make proxy-reload: nothing has changed: {reason(run.stderr)}")
     print("The proxy serves with docker/proxy/Caddyfile as it is now.")
+
+
+def problem() -> str | None:
+    """Why docker/proxy/Caddyfile can't be used, as the running proxy judges; None if it can."""
+    run = engine.run(
+        "docker", "compose", "exec", "-T", "proxy", "caddy", "validate", "--config", "/etc/caddy/Caddyfile"
+    )  # fmt: skip
+    return reason(run.stderr) if run.returncode else None
 
 
 def reason(said: str) -> str:
