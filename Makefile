@@ -178,7 +178,7 @@ logs: ## Follow the logs; one service's with s=web-a
 	@docker compose logs --follow --tail 100 $(foreach each,$(s),$(call quoted,$(each)))
 
 ps: ## Show what runs
-	@docker compose ps
+	@$(PYTHON) tools/ps.py
 
 ##@ Services
 

@@ -23,6 +23,7 @@ import engine
 import environment
 import init
 import listeners
+import proxy
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 4  # seconds that any one question may take
@@ -224,6 +225,13 @@ def backups() -> Iterator[Finding]:
         yield BAD, f"backups/ can be entered by others, and every row is in its dumps: {own}chmod 700 backups"
 
 
+def caddyfile() -> Iterator[Finding]:
+    if engine.problem() or not engine.run("docker", "compose", "ps", "--quiet", "--status", "running", "proxy").stdout:
+        return
+    if reason := proxy.problem():
+        yield BAD, f"docker/proxy/Caddyfile: the proxy serves with the last configuration that worked: {reason}"
+
+
 def line_ends() -> Iterator[Finding]:
     scripts = [*ROOT.glob("docker/**/*.sh"), *ROOT.glob("docker/bases/*"), *ROOT.glob(".ci/*")]
     if wrong := [path for path in scripts if path.is_file() and b"\r\n" in path.read_bytes()]:
@@ -276,7 +284,7 @@ def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
 
 CHECKS = (
     tools, packages, the_engine, base_images, disk, memory, ports, environment_file, database_connections, secrets,
-    backups, line_ends, place, owner,
+    backups, caddyfile, line_ends, place, owner,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def found(container, networks):
     for name in ("PidMode", "IpcMode", "NetworkMode", "UTSMode", "UsernsMode"):
         if host[name] in ("host", "shareable"):
             yield "namespaces of its own", name
-    for path, options in (host["Tmpfs"] or {}).items():
+    for path, options in host.get("Tmpfs", {}).items():
         if "noexec" not in options or "size=" not in options:
             yield "tmpfs noexec and of limited size", path
     for mount in container["Mounts"]:

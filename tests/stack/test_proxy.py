@@ -1,6 +1,7 @@
 """What the proxy promises, whoever asks and whatever is behind it."""
 
 import hashlib
+import json
 import re
 import socket
 import ssl
@@ -410,6 +411,29 @@ def test_a_broken_caddyfile_is_one_line_and_changes_nothing(probed, client):
         assert "nothing has changed" in complaint[0]
         assert "least_con" in complaint[0]
         assert client.get("/").status_code == 200
+
+
+def test_with_a_broken_caddyfile_the_proxy_starts_on_what_worked_before_and_says_so(probed, client):
+    """A restart, as after the host's; then a new container, on what was loaded by a reload meanwhile."""
+    authority = probed.authority()
+    for how, mark in ((["restart"], "first=()"), (["up", "--detach", "--force-recreate", "--no-deps"], "second=()")):
+        with edited(probed, "camera=()", f"camera=(), {mark}"):
+            probed.make("proxy-reload")
+            with edited(probed, "lb_policy least_conn", 'lb_policy "least\\con"'):
+                probed.compose(*how, "proxy")
+                page = wait_until("the proxy", lambda: client.get("/"))
+                assert page.status_code == 200
+                assert mark in page.headers["permissions-policy"]
+                assert client.get(stylesheet(client)).headers["cache-control"] == YEAR
+                assert_page(client.get("/metrics", headers=BROWSER), 404)
+                assert probed.authority() == authority
+                said = probed.compose("logs", "--no-log-prefix", "proxy").stdout.splitlines()
+                (entry,) = [json.loads(line) for line in said if '"logger":"start"' in line][-1:]
+                assert entry["level"] == "error"
+                assert "least\\con" in entry["error"]
+                told = probed.make("ps").stdout.splitlines()
+                assert ["least\\con" in line for line in told if "last configuration that worked" in line] == [True]
+            assert "last configuration" not in probed.make("ps").stdout
 
 
 def test_maintenance_is_one_command_and_touches_nothing_that_runs(probed, client):

@@ -13,6 +13,7 @@ import engine
 import environment
 import init
 import listeners
+import proxy
 from harness import free_port, wait_until
 
 BAD, HINT, OK = doctor.BAD, doctor.HINT, doctor.OK
@@ -319,3 +320,15 @@ def test_a_check_that_fails_itself_is_one_line():
         raise OSError("too far")
 
     assert doctor.findings_of(the_moon) == [(HINT, "the moon: it could not be found out (too far)")]
+
+
+def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch):
+    monkeypatch.setattr(proxy, "problem", lambda: "unrecognized directive: tsl")
+    assert faults(doctor.caddyfile) == []
+    docker["ps --quiet --status running proxy"] = (0, "0123456789ab\n")
+    state, text = only(doctor.caddyfile)
+    assert state == BAD
+    assert text.startswith("docker/proxy/Caddyfile: the proxy serves with the last configuration that worked")
+    assert text.endswith(": unrecognized directive: tsl")
+    monkeypatch.setattr(proxy, "problem", lambda: None)
+    assert faults(doctor.caddyfile) == []
