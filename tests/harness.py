@@ -30,6 +30,7 @@ OURS = (
     "BUILT",
     "COMPOSE_",
     "DEV_",
+    "EDGE_",
     "HTTP_PORT",
     "HTTPS_PORT",
     "IMAGE_PREFIX",

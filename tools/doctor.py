@@ -190,6 +190,14 @@ def database_connections() -> Iterator[Finding]:
         yield HINT, too_few
 
 
+def ipv6() -> Iterator[Finding]:
+    asked, possible = environment.in_file().get("EDGE_IPV6"), engine.has_ipv6()
+    if asked == "true" and not possible:
+        yield BAD, "EDGE_IPV6=true takes Docker 27 or later and IPv6 in the kernel: take it out of .env"
+    elif (ROOT / ".env").exists() and possible and asked is None:
+        yield HINT, "over IPv6 the app sees one address for all clients: EDGE_IPV6=true in .env, then `make up`"
+
+
 def secrets() -> Iterator[Finding]:
     if not (ROOT / ".env").exists():
         return
@@ -283,8 +291,8 @@ def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
 
 
 CHECKS = (
-    tools, packages, the_engine, base_images, disk, memory, ports, environment_file, database_connections, secrets,
-    backups, caddyfile, line_ends, place, owner,
+    tools, packages, the_engine, base_images, disk, memory, ports, environment_file, ipv6, database_connections,
+    secrets, backups, caddyfile, line_ends, place, owner,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import environment
 
@@ -15,6 +16,7 @@ BASES = ("python:3.14-slim-trixie", "postgres:18-trixie", "caddy:2")
 TIMEOUT = 60  # seconds; one whose disk is busy takes long to answer, and a restart would not help it
 SHORT_TIMEOUT = 8  # seconds, for what can go on without an engine
 NOTICE = 3  # seconds after which somebody who waits is told what for
+NET = Path("/proc/net")  # of Linux
 COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
 
 
@@ -54,6 +56,14 @@ def compose_problem() -> str | None:
     if numbers < COMPOSE:
         return f"Docker Compose {version} is too old: {COMPOSE[0]}.{COMPOSE[1]} or later is needed"
     return None
+
+
+def has_ipv6() -> bool:
+    """Whether it can make a network with IPv6: since 27 it finds the addresses by itself, where the kernel has IPv6."""
+    if problem(min(TIMEOUT, SHORT_TIMEOUT)) or (NET.exists() and not (NET / "if_inet6").exists()):
+        return False
+    major = run("docker", "version", "--format", "{{.Server.Version}}").stdout.partition(".")[0]
+    return major.isdigit() and int(major) >= 27
 
 
 def images_problem() -> str | None:

@@ -10,6 +10,8 @@ import secrets
 import sys
 from pathlib import Path
 
+import engine
+
 ROOT = Path(__file__).parents[1]
 SECRETS = re.compile(r"file: \.\./secrets/(\w+)")
 
@@ -30,6 +32,8 @@ def main(missing: bool) -> None:
 
 def write_env() -> None:
     text = (ROOT / ".env.example").read_text()
+    if not (ROOT / ".env").exists() and engine.has_ipv6():
+        text = text.replace("#EDGE_IPV6=false", "EDGE_IPV6=true")
     create(ROOT / ".env", text, mode=0o600)
 
 

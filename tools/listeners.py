@@ -19,9 +19,10 @@ class Process(NamedTuple):
 
 
 def taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    for address in ("127.0.0.1", "::1"):
+        with suppress(OSError), socket.create_connection((address, port), 1):
+            return True
+    return False
 
 
 def holder(port: int) -> str | None:

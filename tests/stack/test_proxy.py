@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from faults.injection import Load
-from harness import SERVICES, wait_until
+from harness import SERVICES, to_host, wait_until
 from stack.raw import Line
 
 pytestmark = pytest.mark.containers
@@ -171,6 +171,42 @@ def test_http_2_is_spoken_and_http_3_is_offered_and_published(probed, client, li
     port = probed.environment["HTTPS_PORT"]
     assert f'h3=":{port}"' in client.get("/").headers["alt-svc"]
     assert probed.container("proxy")["NetworkSettings"]["Ports"][f"{port}/udp"]
+
+
+@contextmanager
+def published_everywhere(stack):
+    """The proxy as it is without PUBLISH_ADDRESS, and the address of this host in a network beside, IPv4 and IPv6."""
+    network = f"{stack.project}-beside"
+    own = "com.docker.network.bridge.enable_ip_masquerade=false"  # what comes from it keeps its address
+    address = stack.environment.pop("PUBLISH_ADDRESS")
+    proxy = ("up", "--detach", "--wait", "--no-deps", "proxy")
+    label = f"com.docker.compose.project={stack.project}"
+    stack.run("docker", "network", "create", "--ipv6", "--opt", own, "--label", label, network)
+    try:
+        stack.compose(*proxy)
+        told = json.loads(stack.run("docker", "network", "inspect", network).stdout)
+        yield [each["Gateway"] for each in told[0]["IPAM"]["Config"]]
+    finally:
+        stack.run("docker", "network", "rm", network)
+        stack.environment["PUBLISH_ADDRESS"] = address
+        stack.compose(*proxy)
+
+
+def test_both_families_are_served_and_the_app_sees_each_clients_own_address(probed):
+    http, https = probed.environment["HTTP_PORT"], probed.environment["HTTPS_PORT"]
+    with published_everywhere(probed) as own, probed.client() as client:
+        for address in ("127.0.0.1", "::1", *own):
+            host = f"[{address}]" if ":" in address else address
+            moved = httpx.get(f"http://{host}:{http}/", headers={"Host": "localhost"}, trust_env=False)
+            assert moved.status_code == 308
+            answer = client.get(f"https://{host}:{https}/version?from={address}", **to_host("localhost"))
+            assert answer.status_code == 200
+        ports = probed.container("proxy")["NetworkSettings"]["Ports"]
+        assert {each["HostIp"] for each in ports[f"{https}/udp"]} == {"0.0.0.0", "::"}
+        for address in own:
+            seen = f'"client":"{address}"'
+            logs = lambda: probed.compose("logs", "--no-log-prefix", "web-a", "web-b").stdout.splitlines()  # noqa: E731
+            wait_until(seen, lambda: any(f"from={address}" in line and seen in line for line in logs()))  # noqa: B023
 
 
 # --- Errors ---

@@ -54,7 +54,7 @@ def docker(monkeypatch):
         return SimpleNamespace(returncode=code, stdout=out, stderr="")
 
     monkeypatch.setattr(engine, "run", run)
-    monkeypatch.setattr(engine, "problem", lambda: None)
+    monkeypatch.setattr(engine, "problem", lambda *_: None)
     return answers
 
 
@@ -332,3 +332,36 @@ def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch
     assert text.endswith(": unrecognized directive: tsl")
     monkeypatch.setattr(proxy, "problem", lambda: None)
     assert faults(doctor.caddyfile) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "possible", "state", "said"),
+    [
+        ("EDGE_IPV6=true", True, None, ""),
+        ("EDGE_IPV6=true", False, BAD, "takes Docker 27 or later"),
+        ("EDGE_IPV6=false", True, None, ""),
+        ("", True, HINT, "EDGE_IPV6=true in .env"),
+        ("", False, None, ""),
+    ],
+)
+def test_ipv6_is_asked_for_where_the_engine_can_and_there_alone(tree, monkeypatch, line, possible, state, said):
+    (tree / ".env").write_text(f"SITE_ADDRESS=localhost\n{line}\n")
+    monkeypatch.setattr(engine, "has_ipv6", lambda: possible)
+    found = faults(doctor.ipv6)
+    assert [each for each, _ in found] == [state] * bool(state)
+    assert said in "".join(text for _, text in found)
+
+
+@pytest.mark.parametrize(
+    ("version", "kernel", "written"),
+    [("28.5.2", True, "EDGE_IPV6=true"), ("26.1.5", True, "#EDGE_IPV6=false"), ("28.5.2", False, "#EDGE_IPV6=false")],
+)
+def test_make_init_turns_ipv6_on_where_the_engine_can(tree, docker, tmp_path, monkeypatch, version, kernel, written):
+    docker["docker version"] = (0, version)
+    monkeypatch.setattr(engine, "NET", tmp_path)
+    if kernel:
+        (tmp_path / "if_inet6").touch()
+    (tree / ".env.example").write_text("#EDGE_IPV6=false\n")
+    (tree / ".env").unlink()
+    init.write_env()
+    assert (tree / ".env").read_text() == f"{written}\n"
