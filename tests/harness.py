@@ -170,6 +170,20 @@ def started(stack: AnyStack) -> Iterator[AnyStack]:
         stack.destroy()
 
 
+@contextmanager
+def edited(stack: Stack, former: str, new: str) -> Iterator[None]:
+    """The Caddyfile with one text for another; afterwards it is as it was, and loaded."""
+    path = stack.directory / "docker/proxy/Caddyfile"
+    kept = path.read_text()
+    assert former in kept
+    path.write_text(kept.replace(former, new))
+    try:
+        yield
+    finally:
+        path.write_text(kept)
+        stack.make("proxy-reload")
+
+
 class Developed(NamedTuple):
     """`make dev`, running: its stack, address, port, process, and what it has said so far."""
 

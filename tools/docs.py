@@ -36,6 +36,7 @@ DEPLOYMENT = {
     "WEB_CPUS": "The CPUs that a replica may use.",
     "WEB_MEMORY": "The memory that a replica may use.",
     "DATABASE_CPUS": "The CPUs that Postgres may use.",
+    "PROXY_CPUS": "The CPUs that Caddy may use; with 2, others wait less beside a client that floods it.",
     "PROXY_MEMORY": "The memory that Caddy may use; it holds every request body, up to 1 MB, until it is whole.",
     "DATABASE_MEMORY": "The memory that Postgres may use.",
     "DATABASE_CONNECTIONS": "The connections that Postgres takes, up to 900; each is a process with memory of its own.",

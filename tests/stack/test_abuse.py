@@ -3,12 +3,15 @@
 import json
 import re
 import socket
+import statistics
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from harness import wait_until
+from harness import ROOT, edited, wait_until
 from stack.raw import Line, request
 
 pytestmark = pytest.mark.containers
@@ -250,6 +253,55 @@ def test_slow_senders_are_cut_while_others_are_served_and_a_slow_reader_gets_it_
     assert slowest < 2
     assert not reader.is_alive()
     assert len(b"".join(received).partition(b"\r\n\r\n")[2]) == DOWNLOAD
+
+
+# --- Floods ---
+
+FLOODS, STREAMS = 3, 3000  # clients, and streams a second of each
+
+
+def in_a_flood(probed, line, lasting: int) -> tuple[float, float]:
+    """The most of its memory that the proxy took, in percent, and the seconds of the slowest other request."""
+    proxy, memory, seconds = probed.container("proxy")["Id"], [], []
+
+    def watch():
+        while any(client.poll() is None for client in clients):
+            told = probed.run("docker", "stats", "--no-stream", "--format", "{{.MemPerc}}", proxy).stdout
+            memory.append(float(told.strip().rstrip("%")))
+
+    flood = [sys.executable, str(ROOT / "tests/stack/flood.py"), str(line.port), str(lasting), str(STREAMS)]
+    clients = [subprocess.Popen(flood) for _ in range(FLOODS)]
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        while watcher.is_alive():
+            began = time.monotonic()
+            assert line.send(request("/probe/rows"), timeout=15).statuses == [200]
+            seconds.append(time.monotonic() - began)
+            time.sleep(0.1)
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
+        watcher.join()
+    print(f"others took {statistics.median(seconds):.2f} s, at most {max(seconds):.2f}; memory {max(memory):.0f} %")
+    return max(memory), max(seconds)
+
+
+@pytest.mark.alone
+def test_a_flood_of_reset_streams_fails_no_other_request_and_takes_less_than_half_of_the_memory(probed, line):
+    memory, _ = in_a_flood(probed, line, 12)
+    assert memory < 50
+
+
+@pytest.mark.alone
+def test_without_http_2_such_a_flood_holds_up_nobody(probed, line):
+    """One line of the Caddyfile, by a reload."""
+    with edited(probed, "# protocols h1 h3", "protocols h1 h3"):
+        probed.make("proxy-reload")
+        memory, slowest = in_a_flood(probed, line, 6)
+    assert memory < 50
+    assert slowest < 1
 
 
 # --- What reaches the app: last, since the proxy asks another program until the end ---

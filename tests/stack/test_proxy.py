@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from faults.injection import Load
-from harness import SERVICES, to_host, wait_until
+from harness import SERVICES, edited, to_host, wait_until
 from stack.raw import Line
 
 pytestmark = pytest.mark.containers
@@ -390,20 +390,6 @@ def test_during_a_roll_both_releases_files_are_served_and_after_it_too(probed, c
 
 
 # --- Its operator ---
-
-
-@contextmanager
-def edited(stack, former, new):
-    """The Caddyfile with one text for another; afterwards it is as it was, and loaded."""
-    path = stack.directory / "docker/proxy/Caddyfile"
-    kept = path.read_text()
-    assert former in kept
-    path.write_text(kept.replace(former, new))
-    try:
-        yield
-    finally:
-        path.write_text(kept)
-        stack.make("proxy-reload")
 
 
 def test_the_caddyfile_is_formatted(probed):
