@@ -146,7 +146,8 @@ schedule() {
     for value in "$BACKUP_INTERVAL" "$BACKUP_KEEP"; do
         [[ $value =~ ^[1-9][0-9]*$ ]] || { log ERROR "BACKUP_INTERVAL and BACKUP_KEEP must be positive numbers"; exit 2; }
     done
-    trap 'rm -f "$DIRECTORY"/.*.unfinished; log INFO "stopped"; exit 0' TERM INT
+    exec 3>&1 # amid a dump the trap would write where the dump's result goes
+    trap 'rm -f "$DIRECTORY"/.*.unfinished; log INFO "stopped" >&3; exit 0' TERM INT
     log INFO "started" interval "$BACKUP_INTERVAL" keep "$BACKUP_KEEP"
     while :; do
         for database in "${databases[@]}"; do
