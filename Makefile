@@ -146,11 +146,10 @@ reset-db: ## Drop the development database and make it anew; yes=1 does not ask
 init: ## Write .env and secrets/ with generated values; keeps what exists
 	@$(PYTHON) tools/init.py
 
-up: ## Build and start production, and wait until it is healthy
+up: ## Start production, the release that .env names or one built from this tree, and wait until it is healthy
 	@$(PYTHON) tools/engine.py
 	@$(PYTHON) tools/upgrade.py --check
-	@[ ! -f .env ] || $(PYTHON) tools/init.py --missing
-	@docker compose up --build --detach --wait
+	@$(PYTHON) tools/deploy.py --up
 
 deploy: ## Roll out this commit, or TAG=…, one replica at a time; nothing is dropped
 	@$(PYTHON) tools/deploy.py

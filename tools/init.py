@@ -16,13 +16,9 @@ ROOT = Path(__file__).parents[1]
 SECRETS = re.compile(r"file: \.\./secrets/(\w+)")
 
 
-def main(missing: bool) -> None:
-    """Creates what is missing, and says what it did, one line a file. With `missing`, no more than the secrets
-    of a service that has been added since, and not a word on what was there."""
+def main() -> None:
+    """Creates what is missing, and says what it did, one line a file."""
     try:
-        if missing:
-            write_secrets(quiet=True)
-            return
         write_env()
         write_secrets()
         make_backups()
@@ -94,4 +90,4 @@ def create(path: Path, text: str, mode: int, quiet: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main("--missing" in sys.argv)
+    main()

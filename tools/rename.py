@@ -57,7 +57,7 @@ def main(name: str, title: str) -> None:
         rename(tree.ROOT, name, title)
         take_over(origin, name, title)
     print(f"It is called {title} now, {name} to the machines:\n\n{tree.changes()}\n", flush=True)
-    init.main(missing=False)
+    init.main()
     print(NEXT.format(former=former))
 
 

@@ -1,8 +1,13 @@
 """A deploy drops nothing, and a bad release changes nothing."""
 
+import fcntl
 import os
+import re
 import signal
 import subprocess
+import sys
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -21,6 +26,7 @@ def upgrade():\\n    op.execute("SELECT 1 / 0")\\n' > /app/services/web/migratio
 """
 
 DRAINING, AT_ONCE = {"TEST_DRAIN_DELAY": "4"}, {"TEST_DRAIN_DELAY": "0"}  # seconds
+BRIEF = {"TEST_DRAIN_DELAY": "3"}
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +140,7 @@ def test_a_migration_that_fails_leaves_the_old_release_serving(stack):
     head = stack.sql("SELECT version_num FROM alembic_version")
     run = deploy(stack, release(stack, "bad-migration", BAD_MIGRATION.format(head=head).strip()), check=False)
     assert run.returncode != 0
-    assert "the migration failed, and the old release serves on" in run.stderr
+    assert "the migration failed, and what served serves on (now: good)" in run.stderr
     assert "division by zero" in run.stderr
     assert {name: stack.container(name)["Id"] for name in before} == before
 
@@ -143,6 +149,103 @@ def test_an_unknown_release_is_one_line(stack):
     run = deploy(stack, "no-such-release", check=False)
     assert run.returncode != 0
     assert f"there is no image {stack.image('no-such-release')} here, and it can't be pulled" in run.stderr
+
+
+def killed(stack, tag, replica, whole):
+    """A deploy that SIGKILL ends while that replica drains: its process alone, or all that it has started."""
+    environment = stack.environment | BRIEF | {"TAG": tag}
+    command, pipe = [sys.executable, "tools/deploy.py"], subprocess.PIPE
+    process = subprocess.Popen(command, cwd=stack.directory, env=environment, stdout=pipe, start_new_session=True)
+    said = b""
+    while f"  {replica}".encode() not in said:
+        said += (chunk := os.read(process.stdout.fileno(), 1000))
+        assert chunk, said
+    wait_until("the new container beside the old one", lambda: len(containers(stack, replica)) == 2)
+    (os.killpg if whole else os.kill)(process.pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    return said.decode()
+
+
+def containers(stack, service):
+    labels = [f"com.docker.compose.project={stack.project}", f"com.docker.compose.service={service}"]
+    filters = [f"--filter=label={label}" for label in labels]
+    return stack.run("docker", "ps", "--all", "--quiet", *filters).stdout.split()
+
+
+def tags(stack):
+    """TAG and PREVIOUS_TAG of .env."""
+    return tuple(re.findall(r"^(?:PREVIOUS_)?TAG=(.*)$", (stack.directory / ".env").read_text(), re.MULTILINE))
+
+
+@alone
+def test_a_deploy_that_is_killed_under_load_is_taken_up_by_the_next_and_undone_by_a_rollback(
+    stack, certificate, record_property
+):
+    deploy(stack, release(stack, "steady"), **BRIEF)
+    before = tags(stack)
+    release(stack, "later")
+    with LoadTest(url(stack), certificate) as load:
+        wait_until("load", lambda: len(load.answers) > 50)
+        killed(stack, "later", "web-a", whole=True)
+        second = killed(stack, "later", "web-b", whole=False)
+        early = stack.make("rollback", check=False)
+        wait_until("what it had started to end", partial(free, stack.directory / ".deploy.lock"), 60)
+        undone = stack.make("rollback", env=stack.environment | BRIEF).stdout
+    print(f"{load}\n{second}\n{early.stderr}{undone}")
+    record_property("figure", str(load))
+    assert "deploy later was interrupted\ndeploy later (now: " in second
+    assert "another deploy is under way" in early.stderr
+    assert "deploy later was interrupted\nrollback to steady (now: web-a: later; web-b: " in undone
+    assert (versions(stack), tags(stack)) == (["steady", "steady"], before)
+    assert load.failures == [], warnings(stack)
+
+
+@contextmanager
+def set_in_env(stack, name, value):
+    """With this setting in .env, or without it; the file is as before afterwards."""
+    env = stack.directory / ".env"
+    kept = env.read_text()
+    lines = [line for line in kept.splitlines() if not line.startswith(f"{name}=")]
+    env.write_text("\n".join([*lines, *([f"{name}={value}"] if value else [])]) + "\n")
+    try:
+        yield env.read_text()
+    finally:
+        env.write_text(kept)
+
+
+def free(lock):
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
+
+
+def test_a_configuration_that_the_proxy_cannot_use_is_refused_and_nothing_is_touched(stack):
+    names = ("web-a", "web-b", "proxy")
+    before = {name: stack.container(name)["Id"] for name in names}, tags(stack)
+    caddyfile = stack.directory / "docker/proxy/Caddyfile"
+    kept = caddyfile.read_text()
+    caddyfile.write_text(kept + "\nlocalhost {\n\trespond nothing\n")
+    try:
+        run = deploy(stack, "local", check=False)
+    finally:
+        caddyfile.write_text(kept)
+    assert run.returncode != 0
+    assert "make deploy: the proxy can't use docker/proxy/Caddyfile: " in run.stderr
+    assert "nothing was changed" in run.stderr
+    assert ({name: stack.container(name)["Id"] for name in names}, tags(stack)) == before
+    assert not (stack.directory / ".deploy.attempt").exists()
+
+
+def test_a_rollback_to_an_image_that_was_pruned_changes_nothing_and_says_so_in_one_line(stack):
+    before = versions(stack)
+    with set_in_env(stack, "PREVIOUS_TAG", "pruned") as env:
+        run = stack.make("rollback", check=False)
+        assert (stack.directory / ".env").read_text() == env
+    assert run.returncode != 0
+    complaint = [line for line in run.stderr.splitlines() if line.startswith("make rollback:")]
+    assert len(complaint) == 1, run.stderr
+    assert f"there is no image {stack.image('pruned')} here, and it can't be pulled" in complaint[0]
+    assert versions(stack) == before
 
 
 def test_a_second_deploy_is_refused_while_one_is_under_way_and_an_interrupted_one_can_be_run_again(stack):
@@ -165,18 +268,16 @@ def test_a_second_deploy_is_refused_while_one_is_under_way_and_an_interrupted_on
 
 
 def test_rollback_without_a_former_release_is_one_line(stack):
-    env = stack.directory / ".env"
-    kept = env.read_text()
-    env.write_text("\n".join(line for line in kept.splitlines() if not line.startswith("PREVIOUS_TAG")) + "\n")
-    try:
+    with set_in_env(stack, "PREVIOUS_TAG", None):
         run = stack.make("rollback", check=False)
-    finally:
-        env.write_text(kept)
     assert run.returncode != 0
     assert "there is no release to go back to" in run.stderr
 
 
-def test_a_deploy_leaves_the_proxy_and_the_database_alone(stack):
+def test_a_deploy_leaves_the_proxy_and_the_database_alone_and_a_plain_compose_up_after_it_everything(stack):
     before = {name: stack.container(name)["Id"] for name in ("proxy", "db")}
     deploy(stack, release(stack, "alone"))
+    assert {name: stack.container(name)["Id"] for name in before} == before
+    before = {name: stack.container(name)["Id"] for name in ("proxy", "db", "web-a", "web-b")}
+    stack.compose("up", "--detach", "--wait", "--no-build", env=stack.environment | AT_ONCE)
     assert {name: stack.container(name)["Id"] for name in before} == before

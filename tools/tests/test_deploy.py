@@ -1,0 +1,429 @@
+"""What `.env` names is what serves: `make deploy` and `make rollback`, ended at every step.
+
+The steps are stand-ins: each command runs in a process of its own, in which `docker` is a few lines that keep their
+state in a file, and which a signal can end before any call of docker and any file's change.
+"""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+TOOLS = Path(__file__).parents[1]
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Run(NamedTuple):
+    code: int  # negative where a signal ended it
+    said: str
+
+
+@dataclass
+class Server:
+    """A checkout in which B serves, after A, and what docker has there. Images of C and D are here, too."""
+
+    directory: Path
+
+    def __post_init__(self) -> None:
+        if self.directory.exists():
+            return
+        self.directory.mkdir()
+        (self.directory / "tools").symlink_to(TOOLS)
+        self.add_service("web", 'migrate = "migrate"')
+        self.env.write_text("SITE_ADDRESS=localhost\nTAG=B\nPREVIOUS_TAG=A\nDEV_PORT=8001\n")
+        self.save(
+            runs={"web-a": "B", "web-b": "B"}, images=[f"test/web:{tag}" for tag in "ABCD"], registry=[],
+            broken=[], migrated=[], proxy="", steps=0,
+        )  # fmt: skip
+
+    @property
+    def env(self) -> Path:
+        return self.directory / ".env"
+
+    @property
+    def state(self) -> dict:
+        return json.loads((self.directory / "state.json").read_text())
+
+    def save(self, **changes) -> None:
+        path = self.directory / "state.json"
+        path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | changes))
+
+    def add_service(self, name: str, more: str = "") -> None:
+        (self.directory / "services" / name).mkdir(parents=True)
+        (self.directory / "services" / name / "pyproject.toml").write_text(f'[tool.slipway]\nkind = "web"\n{more}\n')
+
+    @property
+    def runs(self) -> set[str]:
+        return set(self.state["runs"].values())
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """TAG and PREVIOUS_TAG of .env."""
+        names = dict(line.split("=") for line in self.env.read_text().splitlines())
+        assert names["DEV_PORT"] == "8001"
+        return names["TAG"], names["PREVIOUS_TAG"]
+
+    def make(self, verb: str, tag: str = "", end: tuple[int, int] | None = None) -> Run:
+        """Runs it; `end` is the step before which a signal comes, and the signal."""
+        said = self.directory / "said"
+        if not (child := os.fork()):
+            try:
+                self.become(verb, tag, end, said)
+            except SystemExit as leave:
+                print(leave.code or "", file=sys.stderr, flush=True)
+                os._exit(1 if leave.code else 0)
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(70)
+            sys.stdout.flush()
+            os._exit(0)
+        return Run(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.read_text())
+
+    def become(self, verb: str, tag: str, end: tuple[int, int] | None, said: Path) -> None:
+        """This process: the tool, with docker's stand-in."""
+        sys.stdout = sys.stderr = said.open("w", buffering=1)
+        os.environ.update(TAG=tag, IMAGE_PREFIX="test/")
+        sys.path.insert(0, str(self.directory / "tools"))
+        for path in TOOLS.glob("*.py"):
+            sys.modules.pop(path.stem, None)
+        self.save(steps=0)
+
+        def ending(act):
+            def ended(*arguments, **options):
+                steps = self.state["steps"]
+                self.save(steps=steps + 1)
+                if end and end[0] == steps:
+                    os.kill(os.getpid(), end[1])
+                return act(*arguments, **options)
+
+            return ended
+
+        subprocess.run = ending(self.docker)
+        os.fsync = lambda descriptor: None  # a signal leaves what was written, and a busy disk takes its time
+        Path.replace, Path.unlink = ending(Path.replace), ending(Path.unlink)
+        sys.argv = ["deploy.py", *([f"--{verb}"] if verb != "deploy" else [])]
+        runpy.run_path(str(self.directory / "tools/deploy.py"), run_name="__main__")
+
+    def docker(self, command, env=None, **_) -> subprocess.CompletedProcess:
+        code, out, err = self.answer(list(command[1:]), (env or {}).get("TAG") or self.named[0])
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    def answer(self, words: list[str], tag: str) -> tuple[int, str, str]:
+        state, line = self.state, " ".join(words)
+        replicas = [f"{path.name}-{which}" for path in (self.directory / "services").iterdir() for which in "ab"]
+        if words[0] == "version" or line.startswith("compose version"):
+            return 0, "28.5", ""
+        if words[:2] == ["image", "inspect"]:
+            return int(words[2] not in state["images"]), "", ""
+        if "pull" in words:
+            found = [image for image in state["registry"] if image in words or image.endswith(f":{tag}")]
+            self.save(images=state["images"] + found)
+            return int(not found), "", ""
+        if "--images" in words:
+            named = [f"test/{name[:-2]}:{tag}" for name in replicas if name in words]
+            return 0, "\n".join([*named, *named, "postgres:18-trixie"]), ""  # with those of what they depend on
+        if "caddy" in words:
+            invalid = state["proxy"] == "invalid" or (state["proxy"] == "fails" and "reload" in words)
+            return int(invalid), "", "Error: ambiguous site definition: http://" * invalid
+        if "ps" in words:
+            rows = [(name, f"test/{name[:-2]}:{tag}") for name, tag in state["runs"].items()]
+            if "{{.Health}}" in words:  # of one
+                return 0, "healthy" if words[-1] in state["runs"] else "", ""
+            return 0, "".join(f"{name} {image} healthy\n" for name, image in rows), ""
+        if words[1] == "run" and words[-1].endswith("migrate"):
+            self.save(migrated=[*state["migrated"], tag])
+            return int(f"migrate {tag}" in state["broken"]), "", "division by zero"
+        if words[1] == "rm":
+            self.save(runs={name: runs for name, runs in state["runs"].items() if name not in words})
+        if words[1] == "up":
+            others = [] if "--no-recreate" in words else replicas
+            return self.up([name for name in replicas if name in words] or others, tag)
+        return 0, "", ""
+
+    def up(self, replicas: list[str], tag: str) -> tuple[int, str, str]:
+        runs, broken = self.state["runs"], self.state["broken"]
+        down = [name for name in replicas if f"{name} {tag}" in broken]
+        self.save(runs={name: of for name, of in runs.items() if name not in down} | {
+            name: tag for name in replicas if name not in down
+        })  # fmt: skip
+        return int(bool(down)), "", "container is unhealthy" if down else ""
+
+    def compose_up(self) -> None:
+        """`docker compose up -d`, by hand."""
+        self.answer(["compose", "up", "--detach"], self.named[0])
+
+
+@pytest.fixture
+def server(tmp_path):
+    return Server(tmp_path / "server")
+
+
+@pytest.fixture(scope="module")
+def all_killed(tmp_path_factory):
+    """A server for each step before which SIGKILL ended the deploy of C, where it is not as at the step before."""
+    states = []
+    for step in range(1000):
+        server = Server(tmp_path_factory.mktemp("killed") / "server")
+        run = server.make("deploy", "C", end=(step, signal.SIGKILL))
+        if run.code == 0:
+            assert len(states) >= 5, states
+            return [server for _, server in states]
+        assert run.code == -signal.SIGKILL, run.said
+        files = {path.name: path.read_text() for path in server.directory.glob(".*")}
+        found = server.state | {"steps": 0}, files
+        if not states or states[-1][0] != found:
+            states.append((found, server))
+    raise AssertionError("it has no end")
+
+
+@pytest.fixture
+def killed(all_killed, tmp_path):
+    """Copies of them."""
+    return [
+        Server(shutil.copytree(server.directory, tmp_path / str(number), symlinks=True))
+        for number, server in enumerate(all_killed)
+    ]
+
+
+def begun(server: Server) -> bool:
+    """Whether anything of C's has been changed while .env names B."""
+    return server.named[0] == "B" and (server.runs != {"B"} or server.state["migrated"] != [])
+
+
+def test_a_deploy_and_a_rollback_write_what_serves(server):
+    run = server.make("deploy", "C")
+    assert (run.code, server.runs, server.named) == (0, {"C"}, ("C", "B")), run.said
+    assert "deploy C (now: B)" in run.said
+    assert "C serves, after" in run.said
+    run = server.make("rollback")
+    assert (run.code, server.runs, server.named) == (0, {"B"}, ("B", "C")), run.said
+    assert {path.name for path in server.directory.glob(".*")} == {".env", ".deploy.lock"}
+
+
+def test_whenever_a_deploy_is_killed_env_names_the_new_release_only_once_it_serves_whole(killed):
+    assert [server.named[0] for server in killed if server.runs != {"B"}].count("C") >= 1
+    for server in killed:
+        assert server.named[0] == "B" or server.runs == {"C"}, server.state
+
+
+def test_a_rollback_after_a_deploy_that_was_killed_at_any_step_never_goes_two_releases_back(killed):
+    for server in killed:
+        amid, done = begun(server), server.named[0] == "C"
+        run = server.make("rollback")
+        assert (run.code, server.runs) == (0, {server.named[0]}), run.said
+        assert f"{server.named[0]} serves" in run.said
+        if amid:
+            assert server.named == ("B", "A"), run.said
+            assert "deploy C was interrupted" in run.said
+        elif done:
+            assert server.named == ("B", "C"), run.said
+
+
+def test_a_deploy_after_one_that_was_killed_at_any_step_takes_its_place(killed):
+    for server in killed:
+        amid, former = begun(server), server.named[0]
+        run = server.make("deploy", "D")
+        assert (run.code, server.runs, server.named) == (0, {"D"}, ("D", former)), run.said
+        assert "deploy C was interrupted" in run.said or not amid, run.said
+        assert server.make("rollback").code == 0
+        assert (server.runs, server.named) == ({former}, (former, "D"))
+
+
+def test_a_plain_compose_up_after_one_that_was_killed_at_any_step_is_what_env_names_and_so_is_a_rollback(killed):
+    for server in killed:
+        amid, former = begun(server), server.named[0]
+        server.compose_up()
+        assert server.runs == {former}
+        run = server.make("rollback")
+        assert (run.code, server.runs) == (0, {server.named[0]}), run.said
+        if amid:
+            assert server.named == ("B", "A"), run.said
+            assert "deploy C was interrupted" in run.said
+            assert "rollback to B (now: B)" in run.said
+            assert server.make("rollback").code == 0
+            assert (server.runs, server.named) == ({"A"}, ("A", "B")), "the next one goes back"
+
+
+def test_a_rollback_that_was_killed_is_completed_by_the_next(tmp_path):
+    for step in range(1000):
+        server = Server(tmp_path / str(step))
+        if server.make("rollback", end=(step, signal.SIGKILL)).code == 0:
+            break
+        if server.named[0] == "B" and server.runs != {"B"}:
+            run = server.make("rollback")
+            assert (run.code, server.runs, server.named) == (0, {"A"}, ("A", "B")), run.said
+    assert server.named == ("A", "B")
+
+
+def test_an_undoing_that_was_killed_goes_on_and_not_back(killed):
+    server = next(server for server in killed if server.runs == {"B", "C"})
+    for step in range(5, 15):
+        server.make("rollback", end=(step, signal.SIGKILL))
+        assert "A" not in server.runs
+    run = server.make("rollback")
+    assert (run.code, server.runs, server.named) == (0, {"B"}, ("B", "A")), run.said
+
+
+def test_a_deploy_that_fails_leaves_no_replica_of_those_that_were_killed_before(server):
+    server.save(runs={"web-a": "C", "web-b": "D"}, broken=["web-a A"])
+    run = server.make("deploy", "A")
+    assert (run.code, server.runs, server.named) == (1, {"B"}, ("B", "A")), run.said
+    assert "Release B serves" in run.said
+
+
+def test_a_migration_that_fails_leaves_what_an_interrupted_deploy_left_to_the_next(killed):
+    server = next(server for server in killed if server.runs == {"B", "C"})
+    server.save(broken=["migrate D"])
+    run = server.make("deploy", "D")
+    assert (run.code, server.runs, server.named) == (1, {"B", "C"}, ("B", "A")), run.said
+    assert "what served serves on (now: web-a: C; web-b: B)" in run.said
+    assert server.make("rollback").code == 0
+    assert (server.runs, server.named) == ({"B"}, ("B", "A"))
+
+
+def test_what_an_interrupted_deploy_says_is_true(tmp_path):
+    for step in range(1000):
+        server = Server(tmp_path / str(step))
+        run = server.make("deploy", "C", end=(step, SIGNALS[step % len(SIGNALS)]))
+        if run.code == 0:
+            break
+        assert run.code == 1, f"at step {step}: {run.said}"
+        last = run.said.splitlines()[-1]
+        assert re.match(r"make deploy: interrupted( while web-[ab] was being replaced)?; now: ", last), run.said
+        serving = re.search(r"now: (.+?)(?:\. |\.$)", last)[1]
+        runs = server.state["runs"]
+        each = "; ".join(f"{name}: {tag}" for name, tag in runs.items())
+        assert serving == (each if len(set(runs.values())) > 1 else runs["web-a"]), f"at step {step}: {run.said}"
+        assert "`make rollback` goes back to B" in last or not begun(server), f"at step {step}: {run.said}"
+
+
+@pytest.mark.parametrize(("verb", "tag"), [("deploy", "C"), ("rollback", "")])
+def test_with_a_configuration_that_the_proxy_cannot_use_nothing_is_touched(server, verb, tag):
+    server.save(proxy="invalid")
+    run = server.make(verb, tag)
+    assert (run.code, server.runs, server.named, server.state["migrated"]) == (1, {"B"}, ("B", "A"), []), run.said
+    assert "docker/proxy/Caddyfile: ambiguous site definition: http://" in run.said
+    assert "nothing was changed" in run.said
+
+
+def test_where_the_proxy_refuses_in_the_end_the_release_serves_and_env_says_so(server):
+    server.save(proxy="fails")
+    run = server.make("deploy", "C")
+    assert (run.code, server.runs, server.named) == (1, {"C"}, ("C", "B")), run.said
+    assert "release C serves, but the proxy keeps its former configuration: ambiguous site definition" in run.said
+
+
+def test_a_rollback_to_an_image_that_was_pruned_pulls_it_or_changes_nothing(server):
+    server.save(images=["test/web:B"])
+    run = server.make("rollback")
+    assert (run.code, server.runs, server.named) == (1, {"B"}, ("B", "A")), run.said
+    assert "there is no image test/web:A here, and it can't be pulled" in run.said
+    server.save(registry=["test/web:A"])
+    run = server.make("rollback")
+    assert (run.code, server.runs, server.named) == (0, {"A"}, ("A", "B")), run.said
+
+
+def test_a_service_that_is_newer_than_the_release_before_stays(server):
+    server.add_service("billing")
+    server.save(runs=dict.fromkeys(("web-a", "web-b", "billing-a", "billing-b"), "B"))
+    server.save(images=["test/billing:B", "test/web:A"])
+    run = server.make("rollback")
+    assert (run.code, server.named) == (0, ("A", "B")), run.said
+    assert server.state["runs"] == {"web-a": "A", "web-b": "A", "billing-a": "B", "billing-b": "B"}
+    assert "billing-a stays" in run.said
+
+
+def test_a_replica_that_cannot_be_put_back_is_named(server):
+    server.save(broken=["web-b C", "web-b B"])
+    run = server.make("deploy", "C")
+    assert (run.code, server.state["runs"], server.named) == (1, {"web-a": "B"}, ("B", "A")), run.said
+    assert "Release B serves" not in run.said
+    assert re.search(r"web-b of release B did not get ready.*Now: web-a: B; web-b: down", run.said), run.said
+    server.save(broken=[])
+    run = server.make("rollback")
+    assert (run.code, server.state["runs"], server.named) == (0, {"web-a": "B", "web-b": "B"}, ("B", "A")), run.said
+
+
+def test_a_first_deploy_needs_nothing_that_runs(server):
+    server.save(runs={})
+    run = server.make("deploy", "B")
+    assert (run.code, server.runs, server.named) == (0, {"B"}, ("B", "A")), run.said
+    assert "deploy B (now: nothing)" in run.said
+
+
+def test_a_first_deploy_that_fails_says_that_nothing_serves(server):
+    server.save(runs={}, images=["test/web:C"], broken=["web-a C"])
+    run = server.make("deploy", "C")
+    assert (run.code, server.runs, server.named) == (1, set(), ("B", "A")), run.said
+    assert "Nothing serves; mend it and deploy again" in run.said
+
+
+def test_a_tag_that_no_image_can_have_is_one_line(server):
+    run = server.make("deploy", "one two")
+    assert (run.code, server.runs, server.named) == (1, {"B"}, ("B", "A"))
+    assert "TAG is no tag of an image: one two" in run.said
+
+
+DOCKER = """\
+#!/bin/sh
+echo "$*" >> "$0.called"
+case "$*" in
+    version*|"compose version"*) echo 2.40 ;;
+    *"--format json"*) echo '{"services": {"db": {"image": "postgres:18-trixie"}}}' ;;
+    *--images*) echo "test/web:B" ;;
+    "image inspect test/web:B") [ ! -e "$0.pruned" ] ;;
+    pull*) false ;;
+esac
+"""
+
+
+def up(server: Server) -> tuple[subprocess.CompletedProcess, str]:
+    """`make up`, and what it told docker."""
+    (server.directory / "tools").unlink()  # a program's own modules are looked for where it really lies
+    shutil.copytree(TOOLS, server.directory / "tools", ignore=shutil.ignore_patterns("tests", "__pycache__"))
+    docker = server.directory / "bin/docker"
+    docker.parent.mkdir(exist_ok=True)
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    (server.directory / "Makefile").write_text((TOOLS.parent / "Makefile").read_text())
+    environment = os.environ | {"PATH": f"{docker.parent}{os.pathsep}{os.environ['PATH']}"}
+    run = subprocess.run(["make", "up"], cwd=server.directory, env=environment, capture_output=True, text=True)
+    return run, docker.with_name("docker.called").read_text()
+
+
+def test_make_up_builds_nothing_under_the_tag_that_env_names(server):
+    run, called = up(server)
+    assert run.returncode == 0, run.stderr
+    assert "compose up --detach --wait" in called
+    assert "build" not in called
+    assert "B, which .env names" in run.stdout
+
+
+def test_make_up_says_that_the_image_is_missing_and_what_to_do(server):
+    (server.directory / "bin").mkdir()
+    (server.directory / "bin/docker.pruned").touch()
+    run, called = up(server)
+    assert run.returncode != 0
+    assert "there is no image test/web:B here, and it can't be pulled: `make deploy` builds" in run.stderr
+    assert "compose up" not in called
+
+
+def test_make_up_builds_where_env_names_no_release(server):
+    server.env.write_text("SITE_ADDRESS=localhost\n")
+    run, called = up(server)
+    assert run.returncode == 0, run.stderr
+    assert "compose up --build --detach --wait" in called or "compose up --detach --wait --build" in called
