@@ -131,7 +131,7 @@ def test_the_proxy_says_that_the_site_is_being_worked_on(site, visit, look, read
 
 @deployed
 def test_the_proxy_answers_where_the_app_is_away(site, visit, readable):
-    site.stack.compose("stop", "db")
+    site.stack.compose("kill", "web-a", "web-b")
     with site.stack.client() as client:
         wait_until("503", lambda: client.get("/").status_code == 503, 60)
     page = visit("about:blank")

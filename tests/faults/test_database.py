@@ -1,6 +1,8 @@
 """Postgres killed, restarted, frozen, cut off, full: bounded errors, the truth, and no hand needed."""
 
 import subprocess
+import time
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -22,6 +24,8 @@ pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 FLIP, RECOVER = 3.0, 2.0  # seconds, the promise
 BOUND = 6.0  # seconds within which a request that meets the fault is answered
+SETTLED = 7.0  # seconds after which a fault is no restart for the proxy to wait out
+ALONE = 5  # requests that a replica may lose before it is taken out: one for each that the other is serving
 
 
 @pytest.fixture
@@ -111,17 +115,83 @@ def test_postgres_frozen(stack, figures):
     figures("Postgres frozen", load, flip=flip, recover=recover)
 
 
+def black_hole(stack, service, action, *chain):
+    """Packets to Postgres vanish in the service's network, from -I on until -D."""
+    rule = [action, *chain, "-p", "tcp", "--dport", "5432", "-j", "DROP"]
+    enter = ["nsenter", "--target", str(stack.pid(service)), "--net", "iptables", "--wait", *rule]
+    subprocess.run([*as_root(), *enter], check=True)
+
+
 def test_postgres_cut_off_by_a_black_hole(stack, figures):
-    drop = ["-p", "tcp", "--dport", "5432", "!", "-i", "lo", "-j", "DROP"]
-
-    def table(action):
-        enter = ["nsenter", "--target", str(stack.pid("db")), "--net", "iptables", "--wait", action, "INPUT", *drop]
-        subprocess.run([*as_root(), *enter], check=True)
-
+    chain = ("INPUT", "!", "-i", "lo")
     with Load(stack.url("web-b", "/probe/rows")) as load:
-        flip, recover = fault_and_recovery(stack, lambda: table("-I"), lambda: (wait_for_errors(load), table("-D")))
+        flip, recover = fault_and_recovery(
+            stack,
+            lambda: black_hole(stack, "db", "-I", *chain),
+            lambda: (wait_for_errors(load), black_hole(stack, "db", "-D", *chain)),
+        )
     check(load, flip, recover)
     figures("Postgres behind a black hole", load, flip=flip, recover=recover)
+
+
+@contextmanager
+def stopped(stack):
+    stack.compose("stop", "db")
+    yield
+    stack.compose("start", "db")
+
+
+@contextmanager
+def frozen(stack):
+    container = stack.container("db")["Id"]
+    stack.run("docker", "pause", container)
+    yield
+    stack.run("docker", "unpause", container)
+
+
+@pytest.mark.parametrize("away", [stopped, frozen], ids=lambda fault: fault.__name__)
+def test_while_postgres_is_away_what_needs_none_is_served_and_the_rest_is_503_at_once(stack, away, figures):
+    """Through the proxy, with thirty requests for rows a second: they leave threads for the others."""
+    rows = Load(site(stack, "/probe/rows"), threads=30, pause=1.0, certificate=stack.authority())
+    pages = [Load(site(stack, path), threads=1, pause=0.1, certificate=rows.certificate) for path in ("/", "/version")]
+    with rows, pages[0], pages[1]:
+        wait_until("rows", lambda: rows.count(200) > 20)
+        begun = time.monotonic()
+        with away(stack):
+            settled = begun + SETTLED
+            wait_until("a while of it", lambda: time.monotonic() > settled + 5, 60)
+            ended = time.monotonic()
+        wait_until("rows again", lambda: rows.answers[-1][1] == 200, 30)
+    page, refusal = (
+        [each for load in loads for each in load.answers if each[0] < ended - 2 and sum(each[::2]) > settled + 2]
+        for loads in (pages, [rows])
+    )
+    slowest = [max(seconds for _, _, seconds in answers) for answers in (page, refusal)]
+    figures(f"Postgres {away.__name__}, seconds to a page and to a 503", rows, page=slowest[0], refusal=slowest[1])
+    assert slowest[0] < 1
+    assert slowest[1] < 2
+    assert {code for _, code, _ in page} == {200}
+    assert {code for _, code, _ in refusal} == {503}
+
+
+def site(stack, path):
+    return f"https://localhost:{stack.environment['HTTPS_PORT']}{path}"
+
+
+def test_a_replica_that_alone_is_cut_off_is_taken_out(stack, figures):
+    with Load(site(stack, "/probe/rows"), certificate=stack.authority()) as load:
+        wait_until("rows", lambda: load.count(200) > 20)
+        begun = time.monotonic()
+        black_hole(stack, "web-b", "-I", "OUTPUT")
+        try:
+            wait_until("a while of it", lambda: load.answers[-1][0] > begun + SETTLED + 5, 60)
+            assert status(stack.url("web-b", "/health/live")) == 200
+            assert status(stack.url("web-b", "/health/ready?for=traffic")) == 503
+        finally:
+            black_hole(stack, "web-b", "-D", "OUTPUT")
+    figures("one replica cut off", load)
+    assert {code for when, code, _ in load.answers if when > begun + SETTLED} == {200}
+    assert load.errors <= ALONE
 
 
 def wait_for_errors(load):

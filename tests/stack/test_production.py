@@ -50,6 +50,13 @@ def test_the_page_answers_over_tls_that_the_proxys_own_authority_signed(producti
         assert "text/html" in home.headers["content-type"]
 
 
+def test_the_public_learns_of_health_a_word_alone(production):
+    with production.client() as client:
+        for path in ("/health/ready", "/health/ready?for=traffic"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.json()) == (200, {"status": "success"})
+
+
 def test_plain_http_is_sent_to_https(production):
     port = production.environment["HTTP_PORT"]
     answer = httpx.get(f"http://localhost:{port}/a/page?number=2", trust_env=False)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import psycopg2
@@ -12,7 +13,7 @@ import sqlalchemy
 from flask import Flask
 from sqlalchemy import text
 
-from chassis import db, postgres
+from chassis import absence, db, postgres
 from chassis.settings import Settings
 from chassis.testing.postgres import Postgres
 
@@ -297,3 +298,71 @@ def test_a_statement_carries_the_requests_id(app, client):
 
     answer = client.get("/query", headers={"X-Request-ID": "seen-in-postgres"})
     assert answer.text.startswith("/* request_id=seen-in-postgres */")
+
+
+def test_a_request_waits_for_a_server_that_restarts_and_not_for_one_that_is_gone(own, monkeypatch):
+    _, settings = own
+    away = absence.Absence()
+    engine = db.create_engine(settings, away)
+    connect, attempts = psycopg2.connect, []
+
+    def starting(*arguments, **parameters):
+        attempts.append(1)
+        if len(attempts) < 4:
+            raise psycopg2.OperationalError("FATAL:  the database system is starting up")
+        return connect(*arguments, **parameters)
+
+    monkeypatch.setattr(psycopg2, "connect", starting)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+    assert len(attempts) == 4
+
+    monkeypatch.setattr(absence, "WAITED_OUT", 0.0)
+    away.note(time.monotonic() - 1, silent=False)
+    with engine.connect() as connection:  # one that works goes on working
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+        with pytest.raises(sqlalchemy.exc.OperationalError):
+            engine.connect()
+    assert len(attempts) == 4
+    away.end()
+    with engine.connect(), engine.connect():
+        assert len(attempts) == 5
+
+
+def test_a_refusal_that_no_wait_ends_is_told_at_once(own, monkeypatch):
+    _, settings = own
+    engine = db.create_engine(settings, absence.Absence())
+    attempts = []
+
+    def full(*arguments, **parameters):
+        attempts.append(1)
+        raise psycopg2.OperationalError('FATAL:  too many connections for role "web"')
+
+    monkeypatch.setattr(psycopg2, "connect", full)
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        engine.connect()
+    assert len(attempts) == 1
+
+
+def test_what_waits_for_a_silent_server_is_ended_and_its_connections_are_replaced(own, monkeypatch):
+    _, settings = own
+    settings = replace(settings, database_statement_timeout=30.0)
+    monkeypatch.setattr(absence, "WAITED_OUT", 0.0)
+    monkeypatch.setattr(postgres, "_watch", postgres._Watch())
+    postgres.watch_waits()
+    away = absence.Absence()
+    engine = db.create_engine(settings, away)
+    try:
+        with engine.connect() as first, engine.connect() as second:
+            former = {each.scalar(text("SELECT pg_backend_pid()")) for each in (first, second)}
+            begun = time.monotonic()
+            away.note(begun, silent=True)
+            with pytest.raises(sqlalchemy.exc.OperationalError) as error:
+                first.execute(text("SELECT pg_sleep(20)"))
+            assert time.monotonic() - begun < 3
+            assert postgres.OVERDUE in postgres.reason(error.value)
+        away.end()
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT pg_backend_pid()")) not in former
+    finally:
+        postgres.set_wait_callback(None)

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from chassis import drain, health
+from chassis import bounded, drain, health
 
 
 def test_live_answers_without_the_database(app, client, monkeypatch):
@@ -38,7 +38,7 @@ def test_a_failing_check_names_the_class_of_its_error_and_nothing_else(app, clie
 
 
 def test_a_check_that_hangs_is_a_failure_and_runs_once_however_many_ask(app, client, monkeypatch):
-    monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.2)
+    monkeypatch.setattr(bounded, "TIMEOUT", 0.2)
     calls, release = [], threading.Event()
 
     def hangs():

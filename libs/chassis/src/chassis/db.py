@@ -17,6 +17,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wrappers import Response
 
 from chassis import errors, postgres, request_id
+from chassis.absence import Absence
 from chassis.secret_file import SecretFile
 from chassis.settings import Address, Settings
 
@@ -34,7 +35,8 @@ IDLE = 1.0  # seconds after which a pooled connection is tried before it is used
 
 def init_app(app: Flask, settings: Settings) -> None:
     """One engine for the app; a request's session is closed when the request ends."""
-    app.extensions["database"] = create_engine(settings)
+    absence = app.extensions["absence"] = Absence()
+    app.extensions["database"] = create_engine(settings, absence)
     app.teardown_appcontext(_close_session)
     app.shell_context_processor(_names_for_the_shell)
     app.register_error_handler(sqlalchemy.exc.OperationalError, _unavailable)
@@ -49,9 +51,12 @@ def session() -> Session:
     return g.session
 
 
-def create_engine(settings: Settings, **options: Any) -> sqlalchemy.Engine:
-    """An engine for a threaded, forking, long-running process; `options` go to SQLAlchemy."""
-    postgres.bound_every_wait(settings)
+def create_engine(settings: Settings, absence: Absence | None = None, **options: Any) -> sqlalchemy.Engine:
+    """An engine for a threaded, forking, long-running process; `options` go to SQLAlchemy.
+
+    One that is told of an `absence` waits for the end of a short one, and not while it lasts.
+    """
+    postgres.bound_every_wait(settings, absence)
     pool = {"pool_size": settings.web_threads, "max_overflow": 0}
     engine = sqlalchemy.create_engine(
         engine_url(settings.database),
@@ -61,8 +66,8 @@ def create_engine(settings: Settings, **options: Any) -> sqlalchemy.Engine:
     )
     address = postgres.LastAddress()
     event.listen(engine, "checkin", partial(_note_the_time, address))
-    event.listen(engine, "checkout", partial(_find_out_whether_it_lives, engine.dialect))
-    event.listen(engine, "do_connect", _Connect(settings, address))
+    event.listen(engine, "checkout", partial(_find_out_whether_it_lives, engine.dialect, absence))
+    event.listen(engine, "do_connect", _Connect(settings, address, absence))
     event.listen(engine, "before_cursor_execute", _add_request_id, retval=True)
     # A child must neither use its parent's sockets nor close them under the parent.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
@@ -85,35 +90,45 @@ class _Connect:
     """Connects with the password that stands in its file now, and to the last address while none can be looked up.
 
     While a password is being rotated, Postgres and the file differ for a moment: a refused one is
-    tried again as the file has it by then.
+    tried again as the file has it by then. So is a server that is not there, which may be restarting.
     """
 
     PAUSE, PATIENCE = 0.1, 2.0  # seconds
+    RESTART = 1.5  # seconds, so that a 503 comes within two
 
-    def __init__(self, settings: Settings, address: postgres.LastAddress) -> None:
+    def __init__(self, settings: Settings, address: postgres.LastAddress, absence: Absence | None) -> None:
         self.password = SecretFile("DATABASE_PASSWORD", settings.database.password)
         self.timeout = settings.database_connect_timeout
-        self.address = address
+        self.address, self.absence = address, absence
 
     def __call__(self, dialect: Any, record: Any, arguments: list, parameters: dict) -> Any:
-        until = monotonic() + self.PATIENCE
+        begun = monotonic()
         own: dict[str, Any] = {}  # the engine's own parameters are every thread's
         while True:
+            if self.absence and self.absence.lasts():
+                raise psycopg2.OperationalError("Postgres has been away for a while")
             own["password"] = self.password.read(at_once=True)
-            own["connect_timeout"] = postgres.seconds_to_connect(self.timeout)
+            own["connect_timeout"] = postgres.seconds_to_connect(1 if "hostaddr" in own else self.timeout)
             try:
                 connection = dialect.connect(*arguments, **parameters | own)
             except psycopg2.OperationalError as error:
                 if "hostaddr" not in own and (address := self.address.instead(error)):
                     own["hostaddr"] = address
                     continue
-                refused = "password authentication failed" in str(error)
-                if not refused or self.password.path is None or monotonic() > until:
+                if monotonic() > begun + self.patience(error):
                     raise
+                own.pop("hostaddr", None)
                 sleep(self.PAUSE)
             else:
                 self.address.note(connection)
                 return connection
+
+    def patience(self, error: psycopg2.OperationalError) -> float:
+        """Seconds for which it is tried again where this is what came of it."""
+        if "password authentication failed" in str(error):
+            return self.PATIENCE if self.password.path else 0.0
+        starting = not postgres.has_answered(error) or "the database system is" in str(error)
+        return min(self.RESTART, postgres.seconds_left()) if self.absence and starting else 0.0
 
 
 def _add_request_id(
@@ -138,7 +153,7 @@ def _note_the_time(address: postgres.LastAddress, connection: Any, record: Any) 
         address.answered[0] = now
 
 
-def _find_out_whether_it_lives(dialect: Any, connection: Any, record: Any, proxy: Any) -> None:
+def _find_out_whether_it_lives(dialect: Any, absence: Absence | None, connection: Any, record: Any, proxy: Any) -> None:
     """Before a pooled connection is used: asks the server, but only where that can be of use.
 
     A server that restarts or ends a session closes the socket or writes why, which the socket shows
@@ -147,6 +162,8 @@ def _find_out_whether_it_lives(dialect: Any, connection: Any, record: Any, proxy
     since = record.info.pop("idle_since", None)
     if since is None:
         return  # it has just been opened
+    if absence and absence.has_cut(since):
+        raise sqlalchemy.exc.InvalidatePoolError("Postgres has been silent since it was used")
     socket = select.poll()
     socket.register(connection.fileno(), select.POLLIN)
     if monotonic() - since > IDLE or socket.poll(0):

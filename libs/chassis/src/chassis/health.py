@@ -5,66 +5,42 @@ that. Ready means that it should get traffic: the database answers and has this 
 or a later one, and nobody asked it to stop.
 """
 
+import json
+import logging
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, perf_counter
 
-from flask import Blueprint, Flask, current_app, jsonify
+from flask import Blueprint, Flask, current_app, jsonify, request
 from healthcheck import HealthCheck
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from werkzeug.wrappers import Response
 
-from chassis import db, drain, postgres, recent
+from chassis import bounded, db, drain, postgres, recent, traffic
+from chassis.absence import Absence
+from chassis.bounded import Bounded, Check
 from chassis.schema import Schema
 from chassis.settings import Settings
 
-CHECK_TIMEOUT = 2.0  # seconds; ready must tell the truth within three
 HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
-Check = Callable[[], tuple[bool, str]]
 blueprint = Blueprint("health", __name__)
-
-
-class Bounded:
-    """A check that answers within CHECK_TIMEOUT and runs once at a time, whoever asks.
-
-    py-healthcheck's own timeout is SIGALRM, which only a main thread may use, and it returns the
-    text of exceptions, which names hosts and users: here it is the class's name.
-    """
-
-    def __init__(self, check: Check, name: str) -> None:
-        self.check, self.__name__ = check, name
-        self.pool: ThreadPoolExecutor | None = None
-        self.running: Future | None = None
-        self.lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._forget)
-
-    def __call__(self) -> tuple[bool, str]:
-        with self.lock:
-            if self.running is None or self.running.done():
-                self.pool = self.pool or ThreadPoolExecutor(1, thread_name_prefix=self.__name__)
-                self.running = self.pool.submit(self.check)
-            running = self.running
-        try:
-            return running.result(CHECK_TIMEOUT)
-        except Exception as error:
-            return False, type(error).__name__
-
-    def _forget(self) -> None:
-        """A fork takes no threads along, and maybe a lock that nobody will release."""
-        self.pool, self.running, self.lock = None, None, threading.Lock()
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Adds the routes, with the checks `draining` and `database`."""
     # Beside src/, as in every service; one that keeps no migrations needs no revision.
     schema = Schema(Path(app.root_path).parents[1] / "migrations")
-    app.extensions["health"] = {"started": monotonic(), "check": None, "schema": schema}
-    database = {"database": _database_check(settings, schema)} if settings.uses_database else {}
+    state = app.extensions["health"] = {"started": monotonic(), "check": None, "schema": schema}
+    absence = app.extensions.get("absence")
+    state["traffic"] = traffic.Traffic(
+        settings,
+        absence,
+        checks=lambda: state["check"].checkers,
+        log=lambda failing: _log_change(app.logger, state, 503 if failing else 200, json.dumps(failing)),
+    )
+    database = {"database": _database_check(settings, schema, absence)} if settings.uses_database else {}
     add_checks(app, {"draining": _not_draining, **database})
     app.register_blueprint(blueprint)
 
@@ -91,10 +67,19 @@ def live() -> Response:
 
 @blueprint.get("/health/ready")
 def ready() -> Response:
+    """What fails, and where, for who asks from inside; the public learns a word. For `?for=traffic`, see traffic.py."""
     state = current_app.extensions["health"]
+    public = "X-Forwarded-For" in request.headers  # the proxy always says it, but when it asks for itself
+    if request.args.get("for") == "traffic" and not public:
+        wanted = state["traffic"].wanted()
+        return current_app.response_class(_word(wanted), 200 if wanted else 503, HEADERS)
     body, status, headers = state["check"].run()
-    _log_change(state, status, body)
-    return current_app.response_class(body, status, headers)
+    _log_change(current_app.logger, state, status, body)
+    return current_app.response_class(_word(status == 200) if public else body, status, headers)
+
+
+def _word(passed: bool) -> str:
+    return json.dumps({"status": "success" if passed else "failure"})  # py-healthcheck's words
 
 
 @blueprint.get("/version")
@@ -116,22 +101,25 @@ def _not_draining() -> tuple[bool, str]:
     return (False, "draining") if drain.started() else (True, "serving")
 
 
-def _database_check(settings: Settings, schema: Schema) -> Check:
+def _database_check(settings: Settings, schema: Schema, absence: Absence) -> Check:
     # Its own connection: a pool that requests keep busy says nothing about the database.
     engine = db.create_engine(settings, pool_size=1)
     statement = text("SELECT version_num FROM alembic_version" if schema.known else "SELECT 1")
 
     def check() -> tuple[bool, str]:
+        begun = monotonic()
         try:
-            with postgres.within(CHECK_TIMEOUT), engine.connect() as connection:
+            with postgres.within(bounded.TIMEOUT), engine.connect() as connection:
                 start = perf_counter()
                 rows = connection.execute(statement).scalars().all()
                 recent.count_ping(perf_counter() - start)
         except ProgrammingError:  # no such table: not migrated at all
             rows = []
-        except SQLAlchemyError:
+        except SQLAlchemyError as error:
             recent.count_lost_ping()
+            absence.note(begun, silent=not postgres.has_answered(error))
             raise
+        absence.end()
         if schema.behind(set(rows)):
             return False, "migrations are pending"
         return True, "answers"
@@ -139,10 +127,10 @@ def _database_check(settings: Settings, schema: Schema) -> Check:
     return check
 
 
-def _log_change(state: dict, status: int, body: str) -> None:
+def _log_change(log: logging.Logger, state: dict, status: int, body: str) -> None:
     """One line when readiness turns, instead of one a probe."""
     if state.get("status", 200) != status:
-        level = current_app.logger.info if status == 200 else current_app.logger.warning
+        level = log.info if status == 200 else log.warning
         level("ready" if status == 200 else "not ready", extra={"health": body})
     state["status"] = status
 

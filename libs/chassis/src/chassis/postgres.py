@@ -24,12 +24,14 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_READY, set_wait_callback
 
+from chassis.absence import Absence
 from chassis.settings import Settings
 
 # Over the statement timeout, so that Postgres is the one to cancel what is merely slow.
 WAIT_MARGIN = 1.0  # seconds
 QUICK = 0.001  # seconds: over what a statement by primary key takes
 LOOK = 1.0  # seconds between two looks at the clock where nothing is due: each takes the interpreter from a request
+SILENCE = 0.5  # seconds that a wait may take while it is known that the server says nothing
 OVERDUE = "Postgres did not answer in time"
 
 _until: ContextVar[float] = ContextVar("postgres_until", default=float("inf"))
@@ -55,8 +57,9 @@ def connect_args(settings: Settings) -> dict[str, Any]:
     }
 
 
-def bound_every_wait(settings: Settings) -> None:
+def bound_every_wait(settings: Settings, absence: Absence | None = None) -> None:
     """Makes psycopg2 give up where libpq would wait for ever. COPY works in a server alone."""
+    _watch.absence = absence or _watch.absence
     _watch.limit = settings.database_statement_timeout + WAIT_MARGIN
     _watch.to_connect = settings.database_connect_timeout
     if not _watch.on:
@@ -89,6 +92,7 @@ class _Watch:
     def __init__(self) -> None:
         self.on = False
         self.limit = self.to_connect = math.inf  # seconds
+        self.absence: Absence | None = None
         self.announce: Callable[[], None] = lambda: None
         self.usual = 0.0  # seconds that a wait takes, a moving average
         self.waits: dict[int, _Wait] = {}  # by thread
@@ -113,8 +117,9 @@ class _Watch:
         while True:
             self.next_look = math.inf  # who begins to wait from here on, wakes us
             waits, now = self.waits.copy(), monotonic()
+            silent = self.absence is not None and self.absence.is_silent()
             for thread, wait in waits.items():
-                if wait.until <= now:
+                if wait.until <= now or (silent and wait.since < now - SILENCE and not wait.bounded):
                     self._end(thread, wait)
             due = min((wait.until for wait in waits.values() if wait.until > now), default=math.inf)
             self.next_look = min(due, now + LOOK)
@@ -132,7 +137,7 @@ class _Watch:
 class _Wait:
     """What a thread waits for, and until when it may."""
 
-    __slots__ = ("fileno", "overdue", "until")
+    __slots__ = ("bounded", "fileno", "overdue", "since", "until")
 
     def __init__(self, fileno: Callable[[], int]) -> None:
         self.fileno = fileno
@@ -140,7 +145,8 @@ class _Wait:
         self.renew()
 
     def renew(self) -> None:
-        self.until = min(monotonic() + _watch.limit, _until.get())
+        self.since, self.bounded = monotonic(), _until.get() < math.inf
+        self.until = min(self.since + _watch.limit, _until.get())
 
 
 _watch = _Watch()
@@ -229,7 +235,18 @@ def within(seconds: float) -> Iterator[None]:
 
 def seconds_to_connect(allowed: int) -> int:
     """What libpq's `connect_timeout` may be here, which knows whole seconds."""
-    return max(1, math.ceil(min(allowed, _until.get() - monotonic())))
+    return max(1, math.ceil(min(allowed, seconds_left())))
+
+
+def seconds_left() -> float:
+    """Until the end of the block that bounds this thread's waits; infinite outside of one."""
+    return _until.get() - monotonic()
+
+
+def has_answered(error: BaseException) -> bool:
+    """Whether it was the server that said so: a refusal of a connection has no code, but a word that libpq gives."""
+    original = getattr(error, "orig", None) or error
+    return getattr(original, "pgcode", None) is not None or "FATAL" in str(original)
 
 
 class LastAddress:

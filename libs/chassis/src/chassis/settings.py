@@ -115,7 +115,9 @@ class Settings:
     status_token: str = setting(
         "", "Opens /status in production; 32 characters or more. Without one nobody may.", secret=True
     )
-    status_peers: str = setting("", "The replicas that /status asks, host:port each, by commas; compose sets them.")
+    status_peers: str = setting(
+        "", "The service's replicas, host:port each, by commas, for /status and health; compose sets them."
+    )
 
     bind_address: str = setting("0.0.0.0", "The address that the server listens on.")  # noqa: S104 - a container's own
     port: int = setting(8000, "The port that the server listens on.", minimum=1, maximum=65535)

@@ -1,0 +1,100 @@
+"""`/health/ready?for=traffic`: what the proxy asks, whether this replica should get requests.
+
+It should where it is ready. It also should where all that it lacks is a database that its peers can't reach either, and
+that has been away for longer than a restart takes, which the proxy waits out: then pages that need none are served, and
+the others get the app's own 503. A replica that alone is cut off is left out, and so is a release that was never ready.
+
+A query and no route of its own: a former release, which a rollback brings back, knows it as plain readiness. The
+proxy gives it a second, and Postgres may leave every thread waiting, so a thread beside them looks, too.
+"""
+
+import http.client
+import mmap
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from time import monotonic, sleep
+
+from chassis import drain
+from chassis.absence import Absence
+from chassis.bounded import Bounded
+from chassis.settings import Settings
+
+ANSWER = 0.8  # seconds that a probe waits at most
+CHECKS = 0.4  # seconds of these for the checks
+PEERS = 0.25  # seconds of these for the peers
+OFTEN, SELDOM = 0.25, 1.5  # seconds between two looks, while something fails and while all is well
+
+
+class Traffic:
+    def __init__(
+        self,
+        settings: Settings,
+        absence: Absence | None,
+        checks: Callable[[], Iterable[Bounded]],
+        log: Callable[[dict], None],
+    ) -> None:
+        self.peers = [peer.strip() for peer in settings.status_peers.split(",") if peer.strip()]
+        self.port, self.absence, self.checks, self.log = settings.port, absence, checks, log
+        self.look = Bounded(self.find_out, "traffic")
+        self.lock = threading.Lock()
+        self.watching = False
+        self.ready, self.looked = False, 0.0
+        self.pool: ThreadPoolExecutor | None = None
+        self.was_ready = mmap.mmap(-1, 1)  # once since the start; made before the fork, seen by every worker
+
+    def wanted(self) -> bool:
+        with self.lock:
+            if not self.watching:
+                threading.Thread(target=self.watch, name="traffic-watch", daemon=True).start()
+                self.watching = True
+        return self.look(ANSWER)[0] and not drain.started()  # which may have begun since
+
+    def watch(self) -> None:
+        while True:
+            sleep(OFTEN)
+            if not self.ready or self.looked < monotonic() - SELDOM:
+                self.look()
+
+    def find_out(self) -> tuple[bool, str]:
+        self.looked = monotonic()
+        failing = {}
+        for check in self.checks():
+            passed, word = check(max(0.0, self.looked + CHECKS - monotonic()))
+            if not passed:
+                failing[check.__name__] = word
+        self.ready = not failing
+        self.log(failing)
+        if self.ready:
+            self.was_ready[0] = 1
+            return True, "ready"
+        if set(failing) != {"database"} or self.absence is None:
+            return False, "not ready"
+        if self.a_peer_is_ready():
+            self.absence.postpone()
+            return False, "alone"
+        return self.absence.lasts() and bool(self.was_ready[0]), "no database"
+
+    def a_peer_is_ready(self) -> bool:
+        if not self.peers:
+            return False
+        self.pool = self.pool or ThreadPoolExecutor(len(self.peers), thread_name_prefix="peers")
+        asked = [self.pool.submit(self.is_ready, peer) for peer in self.peers]
+        with suppress(TimeoutError):  # one that does not answer is as good as none
+            return any(each.result() for each in as_completed(asked, PEERS))
+        return False
+
+    def is_ready(self, peer: str) -> bool:
+        connection = http.client.HTTPConnection(peer, timeout=PEERS)
+        try:
+            connection.connect()
+            here, there = connection.sock.getsockname()[0], connection.sock.getpeername()
+            if (here, self.port) == there[:2]:
+                return False  # this replica itself
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
