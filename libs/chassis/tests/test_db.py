@@ -366,3 +366,25 @@ def test_what_waits_for_a_silent_server_is_ended_and_its_connections_are_replace
             assert connection.scalar(text("SELECT pg_backend_pid()")) not in former
     finally:
         postgres.set_wait_callback(None)
+
+
+@pytest.mark.parametrize("ask", ["execute", "scalar", "scalars"])
+def test_sessions_that_were_ended_a_moment_ago_are_no_error_for_the_first_statement(own, monkeypatch, ask):
+    server, settings = own
+    app = Flask("sample")
+    db.init_app(app, settings)
+    quiet = SimpleNamespace(poll=lambda: SimpleNamespace(register=lambda *_: None, poll=lambda *_: []), POLLIN=1)
+    monkeypatch.setattr(db, "select", quiet)  # the socket says nothing of it yet
+
+    def end():
+        server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'own'")
+
+    with app.app_context():
+        db.session().scalar(text("SELECT 1"))
+    end()
+    with app.app_context():
+        getattr(db.session(), ask)(text("SELECT 1"))
+        end()
+        with pytest.raises(sqlalchemy.exc.OperationalError):  # what went before is lost
+            db.session().scalar(text("SELECT 1"))
+    app.extensions["database"].dispose()

@@ -3,6 +3,7 @@
 import importlib
 import os
 import select
+from collections.abc import Callable
 from functools import partial
 from time import monotonic, sleep
 from typing import Any
@@ -47,8 +48,34 @@ def init_app(app: Flask, settings: Settings) -> None:
 def session() -> Session:
     """The request's session. Nothing is written until its `commit()`."""
     if "session" not in g:
-        g.session = Session(current_app.extensions["database"])
+        g.session = _Session(current_app.extensions["database"])
     return g.session
+
+
+class _Session(Session):
+    """Asks again, on a new connection, where the first statement of a transaction finds its own one dead.
+
+    A server that ends a session says so a moment later. Nothing was committed by then, and nothing read.
+    """
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        return self._ask(super().execute, *arguments, **options)
+
+    def scalar(self, *arguments: Any, **options: Any) -> Any:
+        return self._ask(super().scalar, *arguments, **options)
+
+    def scalars(self, *arguments: Any, **options: Any) -> Any:
+        return self._ask(super().scalars, *arguments, **options)
+
+    def _ask(self, method: Callable, *arguments: Any, **options: Any) -> Any:
+        first = not self.in_transaction()  # what add() was given is part of one, too
+        try:
+            return method(*arguments, **options)
+        except sqlalchemy.exc.DBAPIError as error:
+            if not first or not error.connection_invalidated or postgres.OVERDUE in str(error.orig):
+                raise
+        self.rollback()
+        return method(*arguments, **options)
 
 
 def create_engine(settings: Settings, absence: Absence | None = None, **options: Any) -> sqlalchemy.Engine:
