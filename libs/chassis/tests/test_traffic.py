@@ -12,15 +12,9 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 from werkzeug.serving import make_server
 
-from chassis import absence, db, drain, health, traffic
+from chassis import db, drain, health, traffic
 
 TRAFFIC = "/health/ready?for=traffic"
-
-
-@pytest.fixture(autouse=True)
-def waited_out(monkeypatch):
-    """A restart takes no time here, unless a test says otherwise."""
-    monkeypatch.setattr(absence, "WAITED_OUT", 0.0)
 
 
 @pytest.fixture
@@ -99,8 +93,7 @@ def test_without_a_database_it_is_wanted_where_no_peer_has_one(replica, peers, a
         assert wanted(client)
 
 
-def test_what_a_replica_that_alone_is_cut_off_still_has_may_wait(replica, monkeypatch):
-    monkeypatch.setattr(absence, "WAITED_OUT", 60.0)
+def test_what_a_replica_that_alone_is_cut_off_still_has_may_wait(replica):
     with peer(200) as ready:
         client = replica(ready)
         assert wanted(client)
@@ -124,14 +117,6 @@ def test_it_does_not_take_itself_for_a_peer(replica):
         assert wanted(client)
         client.lost = LOST
         assert wanted(client)
-
-
-def test_a_short_absence_is_for_the_proxy_to_wait_out(replica, monkeypatch):
-    monkeypatch.setattr(absence, "WAITED_OUT", 60.0)
-    client = replica()
-    assert wanted(client)
-    client.lost = LOST
-    assert not wanted(client)
 
 
 def test_a_release_that_was_never_ready_is_not_wanted(replica):

@@ -10,6 +10,12 @@ TIMEOUT = 2.0  # seconds; ready must tell the truth within three
 Check = Callable[[], tuple[bool, str]]
 
 
+class Unanswered(str):
+    """What a check raised, or that it took too long: it could not find out."""
+
+    __slots__ = ()
+
+
 class Bounded:
     """A check that answers within TIMEOUT, or the seconds given, and runs once at a time, whoever asks.
 
@@ -33,7 +39,7 @@ class Bounded:
         try:
             return running.result(TIMEOUT if timeout is None else timeout)
         except Exception as error:
-            return False, type(error).__name__
+            return False, Unanswered(type(error).__name__)
 
     def _forget(self) -> None:
         """A fork takes no threads along, and maybe a lock that nobody will release."""

@@ -1,8 +1,8 @@
 """`/health/ready?for=traffic`: what the proxy asks, whether this replica should get requests.
 
-It should where it is ready. It also should where all that it lacks is a database that its peers can't reach either, and
-that has been away for longer than a restart takes, which the proxy waits out: then pages that need none are served, and
-the others get the app's own 503. A replica that alone is cut off is left out, and so is a release that was never ready.
+It should where it is ready. It also should where all that it lacks is a database that its peers can't reach either:
+then pages that need none are served, and the others wait for a restart, or get the app's own 503. A replica that alone
+is cut off is left out, and so is a release that was never ready.
 
 A query and no route of its own: a former release, which a rollback brings back, knows it as plain readiness. The
 proxy gives it a second, and Postgres may leave every thread waiting, so a thread beside them looks, too.
@@ -18,7 +18,7 @@ from time import monotonic, sleep
 
 from chassis import drain
 from chassis.absence import Absence
-from chassis.bounded import Bounded
+from chassis.bounded import Bounded, Unanswered
 from chassis.settings import Settings
 
 ANSWER = 0.8  # seconds that a probe waits at most
@@ -69,12 +69,12 @@ class Traffic:
         if self.ready:
             self.was_ready[0] = 1
             return True, "ready"
-        if set(failing) != {"database"} or self.absence is None:
+        if self.absence is None or set(failing) != {"database"} or not isinstance(failing["database"], Unanswered):
             return False, "not ready"
         if self.a_peer_is_ready():
             self.absence.postpone()
             return False, "alone"
-        return self.absence.lasts() and bool(self.was_ready[0]), "no database"
+        return bool(self.was_ready[0]), "no database"
 
     def a_peer_is_ready(self) -> bool:
         if not self.peers:
