@@ -215,7 +215,7 @@ def replace(replica: str, release: str, force: bool, name: str = "") -> None:
             run = compose(*command, *(["--force-recreate"] if force else []), replica, tag=release)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" while {replica} was being replaced") from None
-        if run.returncode:
+        if run.returncode or not running().get(replica, DOWN)[1]:  # whatever compose makes of a wait that ran out
             said = last_message(compose("logs", "--no-log-prefix", "--tail", "20", replica).stdout)
             reason = said or last_line(run.stderr)
             raise Failed(f"{replica} of release {release} did not get ready within {limit} s: {reason}")
