@@ -237,7 +237,7 @@ class Case(NamedTuple):
 MACHINES = {
     "no docker": Case(whole=True, has_uv=False),
     "a client without an engine": Case(client_without_an_engine, "no container engine answers", whole=True),
-    "a client without compose": Case(client_without_compose, "Docker Compose is missing: install", whole=True),
+    "a client without compose": Case(client_without_compose, "Docker Compose is missing: install"),
     "DOCKER_HOST that points nowhere": Case(docker_host_nowhere, "no container engine answers"),
     "an ordinary user": Case(ordinary_user, has_uv=False),
     "a path with a space and an umlaut": Case(name="my größter shop"),
