@@ -270,7 +270,7 @@ def run(command: list[str], otherwise: str) -> None:
 
 
 def last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no word why")
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no error message")
 
 
 def head() -> str:

@@ -1,4 +1,4 @@
-"""`make backup` on the host: its files, whoever else writes there. What is dumped is a stand-in."""
+"""`make backup` on the host: its files, whatever else writes there. What is dumped is a stand-in."""
 
 import stat
 import threading

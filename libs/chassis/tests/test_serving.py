@@ -116,7 +116,7 @@ def test_what_workers_counted_stays_when_they_die_and_their_files_do_not(service
     assert len(list(service.counters.iterdir())) <= 3 * 2 + 1  # two workers' and those of the dead, and the lock
 
 
-def test_whoever_reads_or_sends_slowly_is_served_and_so_are_those_beside(either):
+def test_slow_readers_and_senders_are_served_and_so_are_those_beside(either):
     before = either.get("/pid")
     readers = [either.ask(f"GET {path}") for path in ("/large", "/large", "/streamed")]
     sender = either.ask("POST /upload", "Content-Length: 8\r\n\r\n1234")
