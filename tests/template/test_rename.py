@@ -41,7 +41,8 @@ def fork(tmp_path_factory):
 def renamed(fork):
     """The fork after `make rename`, with what it said and what it came from."""
     fork.template = fork.git("rev-parse", "HEAD", "HEAD^{tree}").split()
-    fork.said = fork.make("rename", f"name={NAME}", "title=The Fishmonger's").stdout
+    words = ("rename", f"name={NAME}", "title=The Fishmonger's")
+    fork.said = fork.make(*words, env=fork.environment | {"DOCKER": "no"}).stdout
     return fork
 
 

@@ -38,7 +38,7 @@ def template(tmp_path_factory):
 @pytest.fixture
 def fork(template, tmp_path):
     """A clone of v1, renamed, without the sample, and with edits."""
-    fork = Fork(tmp_path, template)
+    fork = Fork(tmp_path, template, DOCKER="no")
     fork.git("reset", "--quiet", "--hard", "v1")
     return made_own(fork)
 
@@ -46,7 +46,7 @@ def fork(template, tmp_path):
 @pytest.fixture
 def stranger(template, tmp_path):
     """The same, with a history that begins at v1's contents."""
-    fork = Fork(tmp_path, template)
+    fork = Fork(tmp_path, template, DOCKER="no")
     fork.git("reset", "--quiet", "--hard", "v1")
     shutil.rmtree(tmp_path / ".git")
     fork.git("init", "--quiet")

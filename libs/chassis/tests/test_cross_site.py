@@ -1,6 +1,7 @@
 """What another site makes a browser send changes nothing here; what is sent by a program does."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -46,7 +47,8 @@ def by_asgi(settings, method, headers):
 
     given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": "/", "scheme": "http", "headers": given}
-    asyncio.run(Chassis(app, settings)(scope, None, send))
+    with ThreadPoolExecutor(1) as thread:  # in this one a browser's tests may have left a loop
+        thread.submit(asyncio.run, Chassis(app, settings)(scope, None, send)).result()
     return sent[0]["status"]
 
 
