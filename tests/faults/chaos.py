@@ -184,6 +184,8 @@ def postgres_frozen(stack: Faulty, replica: str, load: Load) -> None:
     stack.run("docker", "pause", container)
     time.sleep(HOLD)
     stack.run("docker", "unpause", container)
+    # To the engine what was paused is unhealthy until it asks again, and a deploy would not begin.
+    wait_until("healthy, says the engine", lambda: stack.container("db")["State"]["Health"]["Status"] == "healthy")
 
 
 def sessions_ended(stack: Faulty, replica: str, load: Load) -> None:
