@@ -248,25 +248,6 @@ def test_a_rollback_to_an_image_that_was_pruned_changes_nothing_and_says_so_in_o
     assert versions(stack) == before
 
 
-def test_a_second_deploy_is_refused_while_one_is_under_way_and_an_interrupted_one_can_be_run_again(stack):
-    deploy(stack, release(stack, "before"))
-    after = release(stack, "after")
-    first = subprocess.Popen(
-        ["make", "deploy", f"TAG={after}"], cwd=stack.directory, env=stack.environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    for line in first.stdout:
-        if "images" in line:
-            break
-    second = deploy(stack, after, check=False)
-    assert second.returncode != 0
-    assert "another deploy is under way" in second.stderr
-    os.killpg(first.pid, signal.SIGINT)
-    first.wait(60)
-    deploy(stack, after)
-    assert versions(stack) == ["after", "after"]
-
-
 def test_rollback_without_a_former_release_is_one_line(stack):
     with set_in_env(stack, "PREVIOUS_TAG", None):
         run = stack.make("rollback", check=False)
