@@ -260,7 +260,7 @@ def test_slow_senders_are_cut_while_others_are_served_and_a_slow_reader_gets_it_
 FLOODS, STREAMS = 3, 3000  # clients, and streams a second of each
 
 
-def in_a_flood(probed, line, lasting: int) -> tuple[float, float]:
+def in_a_flood(probed, line, record_property, lasting: int) -> tuple[float, float]:
     """The most of its memory that the proxy took, in percent, and the seconds of the slowest other request."""
     proxy, memory, seconds = probed.container("proxy")["Id"], [], []
 
@@ -284,22 +284,25 @@ def in_a_flood(probed, line, lasting: int) -> tuple[float, float]:
             client.kill()
             client.wait()
         watcher.join()
-    print(f"others took {statistics.median(seconds):.2f} s, at most {max(seconds):.2f}; memory {max(memory):.0f} %")
+    others = f"others {statistics.median(seconds):.2f} s, at most {max(seconds):.2f}"
+    record_property("figure", f"{others}; {max(memory):.0f} % of the proxy's memory")
     return max(memory), max(seconds)
 
 
 @pytest.mark.alone
-def test_a_flood_of_reset_streams_fails_no_other_request_and_takes_less_than_half_of_the_memory(probed, line):
-    memory, _ = in_a_flood(probed, line, 12)
+def test_a_flood_of_reset_streams_fails_no_other_request_and_takes_less_than_half_of_the_memory(
+    probed, line, record_property
+):
+    memory, _ = in_a_flood(probed, line, record_property, 12)
     assert memory < 50
 
 
 @pytest.mark.alone
-def test_without_http_2_such_a_flood_holds_up_nobody(probed, line):
+def test_without_http_2_such_a_flood_holds_up_nobody(probed, line, record_property):
     """One line of the Caddyfile, by a reload."""
     with edited(probed, "# protocols h1 h3", "protocols h1 h3"):
         probed.make("proxy-reload")
-        memory, slowest = in_a_flood(probed, line, 6)
+        memory, slowest = in_a_flood(probed, line, record_property, 6)
     assert memory < 50
     assert slowest < 1
 
