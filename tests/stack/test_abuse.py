@@ -298,7 +298,7 @@ def test_a_flood_of_reset_streams_fails_no_other_request_and_takes_less_than_hal
 
 
 @pytest.mark.alone
-def test_without_http_2_such_a_flood_holds_up_nobody(probed, line, record_property):
+def test_without_http_2_such_a_flood_holds_up_no_other_client(probed, line, record_property):
     """One line of the Caddyfile, by a reload."""
     with edited(probed, "# protocols h1 h3", "protocols h1 h3"):
         probed.make("proxy-reload")

@@ -17,7 +17,7 @@ class Unanswered(str):
 
 
 class Bounded:
-    """A check that answers within TIMEOUT, or the seconds given, and runs once at a time, whoever asks.
+    """A check that answers within TIMEOUT, or the seconds given, and runs once at a time, however many ask.
 
     py-healthcheck's own timeout is SIGALRM, which only a main thread may use, and it returns the
     text of exceptions, which names hosts and users: here it is the class's name.
@@ -42,5 +42,5 @@ class Bounded:
             return False, Unanswered(type(error).__name__)
 
     def _forget(self) -> None:
-        """A fork takes no threads along, and maybe a lock that nobody will release."""
+        """A fork takes no threads along, and maybe a lock that no thread will release."""
         self.pool, self.running, self.lock = None, None, threading.Lock()
