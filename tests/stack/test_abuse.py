@@ -274,7 +274,7 @@ def in_a_flood(probed, line, record_property, lasting: int) -> tuple[float, floa
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        while watcher.is_alive():
+        while any(client.poll() is None for client in clients):
             began = time.monotonic()
             assert line.send(request("/probe/rows"), timeout=15).statuses == [200]
             seconds.append(time.monotonic() - began)
