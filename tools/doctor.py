@@ -226,7 +226,7 @@ def faults_of_secrets(folder: Path, named: list[str]) -> Iterator[Finding]:
 
 
 def backups() -> Iterator[Finding]:
-    """A scheduled dump can be read by whoever may enter the folder."""
+    """A scheduled dump can be read by all who may enter the folder."""
     folder = ROOT / "backups"
     if folder.exists() and folder.stat().st_mode & 0o077:
         own = "" if folder.stat().st_uid == os.getuid() else f"sudo chown {os.getuid()} backups; "
