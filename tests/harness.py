@@ -289,7 +289,7 @@ def wait_until(what: str, state: Callable[[], Any], seconds: float = 30.0) -> An
         try:
             if value := state():
                 return value
-        except (httpx.HTTPError, OSError, AssertionError, subprocess.SubprocessError) as error:
+        except (httpx.HTTPError, json.JSONDecodeError, OSError, AssertionError, subprocess.SubprocessError) as error:
             last = error
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds:g} s: {what} ({last!r})")
