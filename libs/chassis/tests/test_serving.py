@@ -116,6 +116,13 @@ def test_what_workers_counted_stays_when_they_die_and_their_files_do_not(service
     assert len(list(service.counters.iterdir())) <= 3 * 2 + 1  # two workers' and those of the dead, and the lock
 
 
+def test_a_scrape_is_whole_while_a_worker_opens_its_files(service):
+    before = service.counted("/pid")
+    (service.counters / f"counter_{service.process.pid}.db").touch()  # as it is between open and truncate
+    assert service.get("/metrics")
+    assert service.counted("/pid") == before
+
+
 def test_slow_readers_and_senders_are_served_and_so_are_those_beside(either):
     before = either.get("/pid")
     readers = [either.ask(f"GET {path}") for path in ("/large", "/large", "/streamed")]

@@ -2,21 +2,15 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
 
 from flask import Flask, request
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    exposition,
-    multiprocess,
-)
+from prometheus_client import REGISTRY, Counter, Histogram, exposition, multiprocess
+from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from werkzeug.wrappers import Response
 
@@ -48,10 +42,20 @@ def text() -> bytes:
     """All workers' counters added up, where server.py made them a place; else this process's."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return exposition.generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
-    with _files(fcntl.LOCK_SH):
-        return exposition.generate_latest(registry)
+    with _files(fcntl.LOCK_SH) as folder:
+        return exposition.generate_latest(_Counters(folder))
+
+
+class _Counters:
+    """All processes' files, as a registry. One that a process has just opened is empty for a moment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        return multiprocess.MultiProcessCollector.merge(
+            [str(path) for path in self.folder.glob("*.db") if path.stat().st_size]
+        )
 
 
 def keep_counts() -> None:
