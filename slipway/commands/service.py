@@ -1,7 +1,7 @@
 """`make service`, `make service-update` and `make service-remove`: a service of the monorepo, whole.
 
-copier renders templates/service (copier.yml); here are the checks before, what the new files change
-elsewhere (compose.yaml, the lock, the documented settings), and the way back where anything fails.
+templates.py renders its files; here are the checks before, what the new files change elsewhere (compose.yaml, the lock,
+the documented settings), and the way back where anything fails.
 """
 
 import keyword
@@ -14,22 +14,16 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import connections
-import inventory
-import names
-import native
-import tree
-from inventory import Service
+from slipway.commands import ROOT, connections, inventory, merge, names, native, rename, templates, tree
+from slipway.commands.inventory import Service
 
 WORDS = ("name", "kind", "db", "path", "host", "yes")
-ROOT = Path(__file__).parents[1]
-COPIER = ROOT / ".cache/fork/bin/copier"
 WITH_DATABASE = ("web", "worker", "script")
 # Names that would be read as something else: compose's, Postgres's, Docker's, Python's and the tools' own.
 RESERVED = {
-    "app", "backup", "base", "chassis", "compose", "conftest", "db", "dev", "docker", "localhost", "main", "migrate",
-    "postgres", "prod", "proxy", "public", "release", "roles", "service", "services", "static", "template0",
-    "template1", "test", "tests", "tools",
+    "app", "backup", "base", "chassis", "chassis_testing", "compose", "conftest", "db", "dev", "devserver", "docker",
+    "localhost", "main", "migrate", "postgres", "prod", "proxy", "public", "release", "roles", "service", "services",
+    "slipway", "static", "template0", "template1", "test", "tests",
 }  # fmt: skip
 # Paths that belong to every service, or to the proxy.
 PATHS = {"_proxy", "api", "health", "metrics", "static", "version"}
@@ -45,8 +39,7 @@ def add(word: dict[str, str]) -> None:
     answers = check(name, word)
     tree.refuse_unless_clean("service")
     with tree.rewriting():
-        data = [f"--data={key}={value}" for key, value in answers.items()]
-        copier("copy", "--quiet", "--defaults", f"--vcs-ref={head()}", *data, ".", ".")
+        tree.git("checkout", templates.render(newest := templates.newest(), answers | {"template": newest}), "--", ".")
         include(lambda files: [*files, f"compose/{name}.yaml"])
         settle()
     service = inventory.find(name)
@@ -68,7 +61,7 @@ WHAT_NEXT = {
 
 
 def check(name: str, word: dict[str, str]) -> dict[str, str | bool | int]:
-    """The template's answers. Raises Refused for whatever could not work."""
+    """The templates' words. Raises Refused for whatever could not work."""
     if not name:
         raise Refused("name is not set: make service name=billing")
     if fault := names.fault(name) or taken(name):
@@ -87,7 +80,12 @@ def check(name: str, word: dict[str, str]) -> dict[str, str | bool | int]:
     host = check_host(word["host"])
     path = check_path(word["path"] or ("/" if host else f"/{name}"), host) if serves else "/"
     port = max(each.port for each in inventory.all()) + 1
-    return {"name": name, "kind": kind, "database": database, "path": path, "host": host, "port": port}
+    return words(Service(name, kind, path, host, database, port))
+
+
+def words(service: Service) -> dict[str, str | bool | int]:
+    named = ("name", "kind", "database", "path", "host", "port", "serves", "prefix")
+    return {name: getattr(service, name) for name in named} | {"project": rename.current(ROOT)}
 
 
 def taken(name: str) -> str | None:
@@ -102,8 +100,6 @@ def taken(name: str) -> str | None:
         return f"{name} is a module of Python's standard library"
     if find_spec(name) or f'name = "{name}"' in (ROOT / "uv.lock").read_text():
         return f"{name} is the name of a library that is used here"
-    if (ROOT / "tests" / name).exists() or (ROOT / "tests" / f"{name}.py").exists():
-        return f"{name} is a module of the tests"
     if clash := sorted(claimed() & {name, f"{name}-a", f"{name}-b", f"{name}-migrate", f"{name}_password"}):
         return f"{clash[0]} is in compose/*.yaml already"
     left = [path for path in own_files(name) if path.exists()]
@@ -164,27 +160,25 @@ def update(word: dict[str, str]) -> None:
     """Brings in what the template learnt since; what was edited meanwhile stays, or is marked as a conflict."""
     service = generated(word["name"])
     tree.refuse_unless_clean("service-update")
+    newest = templates.newest()
+    given = words(service) | {"template": newest}
+    try:
+        former = templates.render(service.template, given | {"template": service.template})
+        unchanged = templates.render(service.template, given) == (new := templates.render(newest, given))
+    except templates.Unknown as name:
+        raise Refused(f"this clone lacks the templates that {service.name} was made from ({name})") from None
+    if unchanged:
+        print(f"{service.name} is as the templates have it: there is nothing new.")
+        return
     with tree.rewriting():
-        copier(
-            "update", "--quiet", "--defaults", "--conflict=inline", f"--vcs-ref={head()}",
-            f"--answers-file=.copier/{service.name}.yml", ".",
-        )  # fmt: skip
-        conflicts = tree.git("diff", "--name-only", "--diff-filter=U").split() or marked(service.name)
+        conflicts = merge.apply(former, new, "the templates")
         if not conflicts:
             settle()
-    changes = [line for line in tree.changes().splitlines() if not line.endswith(f".copier/{service.name}.yml")]
     if conflicts:
         print(f"{service.name} is up to date but for what both sides changed:\n" + "\n".join(conflicts))
         print("Mend what stands between <<<<<<< and >>>>>>>, then `make docs`, `make test`, and commit.")
-    elif changes:
-        print(f"{service.name} has what the template learnt:\n\n" + "\n".join(changes) + "\n\nTest it, and commit.")
     else:
-        print(f"{service.name} is as the template has it: there is nothing new.")
-
-
-def marked(name: str) -> list[str]:
-    files = [path for each in own_files(name) for path in ([each] if each.is_file() else each.rglob("*"))]
-    return [str(path.relative_to(ROOT)) for path in files if path.is_file() and b"\n<<<<<<< " in path.read_bytes()]
+        print(f"{service.name} has what the templates learnt:\n\n{tree.changes()}\n\nTest it, and commit.")
 
 
 def remove(word: dict[str, str]) -> None:
@@ -216,8 +210,8 @@ def generated(name: str) -> Service:
         service = inventory.find(name)
     except LookupError:
         raise Refused(f"there is no service {name}") from None
-    if not (ROOT / ".copier" / f"{name}.yml").exists():
-        raise Refused(f"{name} was not made by `make service`: there is no .copier/{name}.yml")
+    if not service.template:
+        raise Refused(f"{name} was not made by `make service`: its pyproject.toml names no template")
     return service
 
 
@@ -228,9 +222,8 @@ def own_files(name: str) -> list[Path]:
             "services/{name}",
             "compose/{name}.yaml",
             "compose/{name}.dev.yaml",
-            "docker/proxy/services/{name}.caddy",
-            "docker/proxy/sites/{name}.caddy",
-            ".copier/{name}.yml",
+            "docker/proxy/caddy/services/{name}.caddy",
+            "docker/proxy/caddy/sites/{name}.caddy",
         )
     ]
 
@@ -256,11 +249,7 @@ def settle() -> None:
     """What follows from the services that there are: the lock, and the documented settings."""
     lock = [os.environ.get("UV", "uv"), "lock", "--quiet", "--python", sys.executable]
     run(lock, "the lock can't be brought up to date")
-    run([sys.executable, "tools/docs.py"], "the settings can't be documented")
-
-
-def copier(*arguments: str) -> None:
-    run([str(COPIER), *arguments], "the template can't be rendered")
+    run([sys.executable, "-m", "slipway.commands.docs"], "the settings can't be documented")
 
 
 def run(command: list[str], otherwise: str) -> None:
@@ -271,10 +260,6 @@ def run(command: list[str], otherwise: str) -> None:
 
 def last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no error message")
-
-
-def head() -> str:
-    return tree.git("rev-parse", "HEAD").strip()
 
 
 VERBS = {"service": add, "service-update": update, "service-remove": remove}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from slipway.commands import ROOT
 
 
 def git(*arguments: str, root: Path = ROOT, check: bool = True) -> str:

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from harness import developing, ports, wait_until
-from template.forks import Fork, complaint
+from slipway.proofs.forks.fork import Fork, complaint
+from slipway.proofs.harness import developing, ports, wait_until
 
 KINDS = {
     "billing": [],
@@ -24,14 +24,14 @@ KINDS = {
 }
 SERVED = {"billing": "/billing/", "shop": "/shop/", "live": "/live/", "ui": "/front/"}
 MB = 1_000_000
-# The environments as they are: what only adds a service or takes one out does not run its code.
-NOT_INSTALLED_AGAIN = ("--old-file=.venv/installed", "--old-file=.cache/fork/installed")
+# The environment as it is: what only adds a service or takes one out does not run its code.
+NOT_INSTALLED_AGAIN = ("--old-file=.venv/installed",)
 
 
 @pytest.fixture(scope="module")
 def fork(tmp_path_factory):
     fork = Fork(tmp_path_factory.mktemp("service"), **ports())
-    fork.make(".venv/installed", ".cache/fork/installed")
+    fork.make(".venv/installed")
     yield fork
     fork.destroy()
 
@@ -54,7 +54,7 @@ def grown(fork):
         (["name=web"], "there is a service web already"),
         (["name=db"], "db is reserved"),
         (["name=chassis"], "chassis is reserved"),
-        (["name=harness"], "harness is a module of the tests"),
+        (["name=slipway"], "slipway is reserved"),
         (["name=flask"], "flask is the name of a library that is used here"),
         (["name=json"], "json is a module of Python's standard library"),
         (["name=class"], "class is a word of Python's"),
@@ -84,7 +84,7 @@ def test_a_run_that_fails_leaves_the_tree_as_it_was(fork):
     head = fork.git("rev-parse", "HEAD")
     offline = {**fork.environment, "UV_INDEX_URL": "http://127.0.0.1:9/simple", "UV_NO_CACHE": "1"}
     fork.replace(
-        "templates/service/services/{{ name }}/pyproject.toml.jinja", '"chassis', '"no-such-library", "chassis'
+        "slipway/templates/service/services/{{ name }}/pyproject.toml.jinja", '"chassis', '"no-such-library", "chassis'
     )
     fork.commit("Break the template")
     refused = complaint(fork.make("service", "name=billing", check=False, env=offline))
@@ -125,7 +125,10 @@ def test_a_path_that_meets_another_services_is_refused(grown):
 
 
 def test_an_update_brings_what_the_template_learnt_and_keeps_what_was_edited(grown):
-    page, home = "templates/service/services/{{ name }}/src/{{ name }}/static/style.css", "services/billing/src/billing"
+    page, home = (
+        "slipway/templates/service/services/{{ name }}/src/{{ name }}/static/style.css",
+        "services/billing/src/billing",
+    )
     grown.replace(f"{home}/home.py", '"""The first page."""', '"""Our own page."""')
     grown.commit("An edit of the service")
     grown.write(page, grown.read(page) + "h2 { font-size: 1.25rem; }\n")
@@ -141,7 +144,10 @@ def test_an_update_brings_what_the_template_learnt_and_keeps_what_was_edited(gro
 
 def test_what_both_changed_is_an_ordinary_conflict(grown):
     name = "src/{name}/static/style.css"
-    ours, theirs = f"services/shop/{name.format(name='shop')}", f"templates/service/services/{{{{ name }}}}/{name}"
+    ours, theirs = (
+        f"services/shop/{name.format(name='shop')}",
+        f"slipway/templates/service/services/{{{{ name }}}}/{name}",
+    )
     theirs = theirs.replace("{name}", "{{ name }}")
     head = grown.git("rev-parse", "HEAD").strip()
     grown.replace(ours, "45rem", "50rem")

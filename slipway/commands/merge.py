@@ -1,0 +1,108 @@
+"""A three-way merge into this tree of what lies between two others, as git does it and a little finer.
+
+To git, edits of lines that adjoin are a conflict. Here only edits of the same lines are one: a template that changes
+the line beside a fork's own asks nobody.
+"""
+
+import difflib
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from slipway.commands import ROOT, tree
+
+SYNTHETIC = {f"GIT_{role}_{part}": "template" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+MARK = 37  # characters of a conflict's marks: no file has lines that begin so
+HUNK = re.compile(
+    rf"^<{{{MARK}}}.*\n((?:.*\n)*?)^\|{{{MARK}}}.*\n((?:.*\n)*?)^={{{MARK}}}\n((?:.*\n)*?)^>{{{MARK}}}.*\n",
+    re.MULTILINE,
+)
+
+Change = tuple[int, int, list[str]]  # from this line to that one, what takes their place
+
+
+class Failed(Exception):
+    """git could not merge at all, in its own words."""
+
+
+def apply(before: str, after: str, name: str) -> list[str]:
+    """Merges what lies between two trees into index and working tree; returns the paths with conflicts.
+
+    A conflict's marks name the other side. Raises Failed.
+    """
+    base = commit(before, "The state before")
+    picked = commit(after, name, "-p", base)
+    # A cherry-pick is the three-way merge whose base is the picked commit's parent.
+    pick = ("git", "cherry-pick", "--no-commit", "--allow-empty", picked)
+    run = subprocess.run(pick, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = conflicts()
+    if run.returncode and not found:
+        raise Failed((run.stderr.strip().splitlines() or ["git said nothing"])[0])
+    for path in found:
+        settle(path)
+    return conflicts()
+
+
+def conflicts() -> list[str]:
+    return tree.git("diff", "--name-only", "--diff-filter=U", "-z").split("\0")[:-1]
+
+
+def settle(path: str) -> None:
+    """Ends a conflict that is none."""
+    stages = dict(re.findall(r"^\d+ (\w+) (\d)\t", tree.git("ls-files", "--unmerged", "--", path), re.MULTILINE))
+    blobs = {stage: blob for blob, stage in stages.items()}
+    if set(blobs) == {"1", "2", "3"} and (text := merged(*(blobs[stage] for stage in "123"))) is not None:
+        (ROOT / path).write_text(text)
+        tree.git("add", "--", path)
+
+
+def merged(*blobs: str) -> str | None:
+    """The file made of base, ours and theirs; None where both have changed the same lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, ours, theirs = (Path(folder, name) for name in ("base", "ours", "theirs"))
+        try:
+            for path, blob in zip((base, ours, theirs), blobs, strict=True):
+                path.write_text(tree.git("cat-file", "blob", blob))
+        except UnicodeDecodeError:
+            return None  # a picture
+        command = ["git", "merge-file", "--stdout", "--diff3", f"--marker-size={MARK}", ours, base, theirs]
+        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    parts = [hunk_merged(*(part.splitlines(keepends=True) for part in hunk)) for hunk in HUNK.findall(text)]
+    if None in parts:
+        return None
+    found = iter(parts)
+    return HUNK.sub(lambda _: "".join(next(found)), text)
+
+
+def hunk_merged(ours: list[str], base: list[str], theirs: list[str]) -> list[str] | None:
+    """The lines with both sides' edits; None where two of them touch the same lines, or add at the same place."""
+    both = sorted(set_of(changes(base, ours) + changes(base, theirs)))
+    lines, done = [], 0
+    for number, (start, end, new) in enumerate(both):
+        if number and overlap(both[number - 1], (start, end, new)):
+            return None
+        lines += [*base[done:start], *new]
+        done = end
+    return lines + base[done:]
+
+
+def changes(base: list[str], edited: list[str]) -> list[Change]:
+    codes = difflib.SequenceMatcher(None, base, edited, autojunk=False).get_opcodes()
+    return [(i, j, edited[k:m]) for tag, i, j, k, m in codes if tag != "equal"]
+
+
+def set_of(all_changes: list[Change]) -> list[Change]:
+    """Each once: what both sides did alike is no conflict."""
+    return [each for number, each in enumerate(all_changes) if each not in all_changes[:number]]
+
+
+def overlap(first: Change, second: Change) -> bool:
+    return second[0] < first[1] or first[:2] == second[:2]
+
+
+def commit(tree_id: str, message: str, *options: str) -> str:
+    command = ["git", "commit-tree", tree_id, "-m", message, *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ | SYNTHETIC)
+    return run.stdout.strip()
