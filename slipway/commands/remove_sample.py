@@ -1,4 +1,4 @@
-"""`make remove-sample`: takes the sample out, its code, tests, settings and documents, and this tool itself.
+"""`make remove-sample`: takes the sample out, its code, tests, settings and documents.
 
 Outside of the sample's own files its lines are marked: one that ends in the comment `sample`, and all between
 `sample: begin` and `sample: end`.
@@ -9,16 +9,13 @@ import shutil
 import subprocess
 import sys
 
-import tree
+from slipway.commands import rename, tree
+from slipway.commands.rename import SAMPLE
 
-SAMPLE = "services/web/src/web/notes"
 # Its own files and folders.
 PATHS = (
     SAMPLE,
     "services/web/tests/notes",
-    "tests/*/test_notes.py",
-    "tests/template/test_remove_sample.py",
-    "tools/remove_sample.py",
 )
 
 MIGRATION = "services/web/migrations/versions/20261120_notes.py"
@@ -64,10 +61,16 @@ def remove() -> None:
     migration.unlink()
     migration.with_name("20261120_start.py").write_text(START)
     for name in tree.tracked():
+        if name.startswith("slipway/"):
+            continue  # the kit knows the sample, and is no fork's to edit
         path = tree.ROOT / name
         data = path.read_bytes()
         if b"sample" in data and (text := without_sample(data.decode())) != data.decode():
             path.write_text(text)
+
+    if (tree.ROOT / rename.RECORD).exists():
+        record = rename.recorded()
+        rename.write_record(record["template"], record["fork"] | {"sample": False})
 
 
 def without_sample(text: str) -> str:

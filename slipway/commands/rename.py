@@ -10,14 +10,13 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import init
-import names
-import tree
+from slipway.commands import init, names, tree
 
 RECORD = ".slipway.toml"
 # Where the name stands as a word; elsewhere only compose files have it.
-PROSE = (".env.example", "*.md", "docs/**/*", ".devcontainer/**/*", ".vscode/**/*", "templates/**/*.md")
-COMPOSE = ("compose.yaml", "compose/*.yaml", "templates/**/*.yaml*")
+PROSE = (".env.example", "*.md", "docs/**/*", ".devcontainer/**/*", ".vscode/**/*")
+COMPOSE = ("compose.yaml", "compose/*.yaml")
+SAMPLE = "services/web/src/web/notes"
 
 HEAD = """# {title}
 
@@ -34,8 +33,8 @@ CHANGELOG = """# Changelog
 """
 NEXT = """
 Look at it with `git diff`, run `make check`, and commit. Yours to decide: who holds the copyright (LICENSE; the
-former line stays beside yours), and which licence the images name (compose/service.yaml). Containers, volumes
-and images named {former} on this machine belong to the former name: their data is not moved, and
+former line stays beside yours), and which licence the images name (docker/service.Dockerfile). Containers,
+volumes and images named {former} on this machine belong to the former name: their data is not moved, and
 `docker compose --project-name {former} down` stops them."""
 
 
@@ -100,7 +99,8 @@ def rename(root: Path, name: str, title: str) -> None:
         replace(path, rf"(?<=IMAGE_PREFIX:-){former}(?=/)", name)
     for path in files(root, PROSE):
         replace(path, rf"(?<![\w.]){re.escape(spelt)}(?!\w)", title)
-        replace(path, rf"(?<![\w.]){former}(?!\w)", name)
+        # Not the kit's folder, module and table: slipway/, slipway.commands, tool.slipway.
+        replace(path, rf"(?<![\w./]){former}(?![\w/]|\.\w)", name)
 
 
 def files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -125,7 +125,7 @@ def take_over(origin: dict[str, str], name: str, title: str) -> None:
     version, link = origin["version"], origin["source"] or RECORD
     put_head(tree.ROOT, HEAD.format(title=title, version=version, link=link))
     (tree.ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(title=title, version=version))
-    write_record(origin, {"name": name, "title": title})
+    write_record(origin, {"name": name, "title": title, "sample": (tree.ROOT / SAMPLE).is_dir()})
 
 
 def put_head(root: Path, head: str) -> None:
@@ -139,15 +139,17 @@ def head_of(root: Path) -> str:
     return head + "\n" if heading else head
 
 
-def write_record(origin: dict[str, str], fork: dict[str, str]) -> None:
-    def table(values: dict[str, str]) -> str:
+def write_record(origin: dict[str, str], fork: dict[str, str | bool]) -> None:
+    def table(values: dict[str, str | bool]) -> str:
         return "".join(f"{key:<8}= {quoted(value)}\n" for key, value in values.items())
 
     text = "# What this fork is made from: `make template-update` reads it and brings it up to date.\n"
     (tree.ROOT / RECORD).write_text(f"{text}[template]\n{table(origin)}\n[fork]\n{table(fork)}")
 
 
-def quoted(value: str) -> str:
+def quoted(value: str | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

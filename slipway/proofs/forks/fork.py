@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness import Stack, copy_tree, unique
+from slipway.proofs.harness import Stack, copy_tree, unique
 
 COMMITTER = ("-c", "user.name=Test", "-c", "user.email=test@shop.example", "-c", "init.defaultBranch=main")
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from template.forks import Fork
+from slipway.proofs.forks.fork import Fork
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
@@ -18,11 +18,11 @@ def fork(tmp_path):
     if (tmp_path / ".slipway.toml").exists():  # this tree is a fork itself
         (tmp_path / ".slipway.toml").unlink()
         fork.commit("Forget the name")
-    if (tmp_path / "tools/remove_sample.py").exists():
+    if (tmp_path / "slipway/commands/remove_sample.py").exists():
         fork.make("remove-sample")
         fork.commit("Remove the sample")
     fork.make("rename", "name=myshop")
-    fork.write("docker/proxy/Caddyfile", HEADERS.sub("", fork.read("docker/proxy/Caddyfile")))
+    fork.write("docker/proxy/caddy/Caddyfile", HEADERS.sub("", fork.read("docker/proxy/caddy/Caddyfile")))
     fork.write("services/web/src/web/templates/home.html", "<p>Fish</p>")
     fork.commit("Make it ours")
     for name, words in SERVICES.items():

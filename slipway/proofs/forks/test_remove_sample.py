@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from template.forks import Fork, complaint
+from slipway.proofs.forks.fork import Fork, complaint
 
 SOURCES = ("compose", "docker", "libs", "services", "tests", "tools", "Makefile", "README.md", ".env.example", "docs")
 

@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 
-from harness import ports
-from template.forks import Fork, complaint
+from slipway.proofs.forks.fork import Fork, complaint
+from slipway.proofs.harness import ports
 
 # Where the template may still be named: the origin, what only tools read, and what no fork shows to anybody.
 ORIGIN = (
@@ -16,7 +16,7 @@ ORIGIN = (
     "CHANGELOG.md",
     "LICENSE",
     "README.md",
-    "docker/bases/",
+    "slipway/machine/bases/",
     "services/",
     "tests/",
     "tools/",

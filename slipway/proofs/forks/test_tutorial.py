@@ -12,8 +12,8 @@ from typing import IO
 import httpx
 import pytest
 
-from harness import ROOT, Stack, free_port, ports, wait_until
-from template.forks import Fork
+from slipway.proofs.forks.fork import Fork
+from slipway.proofs.harness import ROOT, Stack, free_port, ports, wait_until
 
 pytestmark = pytest.mark.containers
 BLOCK = re.compile(r"```(console|diff)\n(.*?)```", re.DOTALL)

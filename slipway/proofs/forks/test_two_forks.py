@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness import Stack, free_port, make_dev, ports, with_probe
-from template.forks import Fork
+from slipway.proofs.forks.fork import Fork
+from slipway.proofs.harness import Stack, free_port, make_dev, ports, with_probe
 
 pytestmark = pytest.mark.containers
 KINDS = ("container", "volume", "network")
