@@ -46,8 +46,8 @@ ARG SERVICE
 ARG SERVER
 # Dependencies only, by the lock alone: an edit of the source leaves this layer as it is. uv leaves a
 # lock file that anybody may write to, wheels bring symbols that are a fifth of the whole, and SQLAlchemy
-# the dialects of databases that nothing here talks to. No file says when it was made, so that services
-# whose dependencies are the same share one layer.
+# the dialects of databases that nothing here talks to. Python finds what lies in libs/ without being told its name.
+# No file says when it was made, so that services whose dependencies are the same share one layer.
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
@@ -58,11 +58,13 @@ RUN --mount=type=cache,target=/root/.cache/uv \
  && for other in mssql mysql oracle sqlite; do \
         rm -rf "$UV_PROJECT_ENVIRONMENT"/lib/*/site-packages/sqlalchemy/dialects/$other; \
     done \
+ && echo 'import os, sys; sys.path += [f"{e.path}/src" for e in os.scandir("/app/libs")] if os.path.isdir("/app/libs") else []' \
+        > "$(echo "$UV_PROJECT_ENVIRONMENT"/lib/python*/site-packages)/libs.pth" \
  && find /opt -exec touch --no-dereference --date=@0 {} +
 
 # For the minimal variant: what a service loads, copied onto an empty root. A third of the size.
 FROM build AS selection
-RUN --mount=type=bind,source=docker/minimal.py,target=/minimal.py \
+RUN --mount=type=bind,source=slipway/image/minimal.py,target=/minimal.py \
     python /minimal.py /selected
 
 FROM scratch AS minimal
@@ -74,18 +76,17 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin
 FROM ${VARIANT} AS base
 ARG SERVICE
 ARG SERVER
-# A new library in libs/ goes on PYTHONPATH, too.
 ENV SERVICE=$SERVICE \
     SERVER=$SERVER \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     FLASK_APP=$SERVICE.app \
-    PYTHONPATH=/app/services/$SERVICE/src:/app/libs/chassis/src
+    PYTHONPATH=/app/services/$SERVICE/src:/app/slipway/chassis/src
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
-    CMD ["python", "-I", "-S", "/app/libs/chassis/src/chassis/probe.py"]
+    CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/probe.py"]
 ENTRYPOINT ["tini", "--", "python", "-m", "chassis.entrypoint"]
 CMD ["gunicorn"]
 
@@ -100,14 +101,17 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 FROM base AS dev
 ARG SERVICE
 COPY --link --from=build-dev /opt/venv /opt/venv
+ENV PYTHONPATH=$PYTHONPATH:/app/slipway/devserver/src
 WORKDIR /app/services/$SERVICE
 
-# Every service's libraries, compiled beside themselves, once for all.
+# Every service's libraries, compiled beside themselves, once for all: the chassis, and those of libs/, a folder
+# that is made when first needed. Beside it COPY wants a source that is there.
 FROM full AS libs
-COPY libs /libs/app/libs
+COPY slipway/chassis /libs/app/slipway/chassis
+COPY slipway/image/source.py lib[s] /libs/app/libs/
 RUN --network=none \
-    --mount=type=bind,source=docker/source.py,target=/source.py \
-    python /source.py /libs
+    mv /libs/app/libs/source.py / \
+ && python /source.py /libs
 
 # The service's folder, made once: WORKDIR would make it anew, and date it, with every new dependency.
 FROM full AS place
@@ -123,13 +127,13 @@ ARG SERVICE
 # First what every service starts by, which an edit of one leaves alone.
 RUN --network=none \
     --mount=from=build,source=/opt/venv,target=/opt/venv \
-    --mount=from=libs,source=/libs/app/libs,target=/app/libs \
+    --mount=from=libs,source=/libs/app,target=/app \
     ["python", "-c", "import chassis.server, chassis.release, chassis.program"]
 COPY services/$SERVICE /services/app/services/$SERVICE
 RUN --network=none \
     --mount=from=build,source=/opt/venv,target=/opt/venv \
-    --mount=from=libs,source=/libs/app/libs,target=/app/libs \
-    --mount=type=bind,source=docker/source.py,target=/source.py \
+    --mount=from=libs,source=/libs/app,target=/app \
+    --mount=type=bind,source=slipway/image/source.py,target=/source.py \
     ["python", "/source.py", "/services"]
 
 # Production: no compiler, no uv, no tests, nothing that the app may write to.
@@ -149,7 +153,7 @@ ARG VERSION=unversioned
 ARG REVISION=unknown
 ARG BUILT=unknown
 ARG SOURCE=
-ARG LICENSES=
+ARG LICENSES=MIT
 ARG DESCRIPTION=
 ENV VERSION=$VERSION \
     REVISION=$REVISION \
@@ -171,7 +175,7 @@ CMD ["python", "-m", "chassis.program"]
 
 FROM runtime AS worker
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
-    CMD ["python", "-I", "-S", "/app/libs/chassis/src/chassis/heartbeat.py"]
+    CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/heartbeat.py"]
 CMD ["python", "-m", "chassis.program"]
 
 # hadolint ignore=DL3006

@@ -1,6 +1,6 @@
 """What this repository composes, started once as the README says: what holds whatever the services are.
 
-`make test-stack` runs it after the images' contract. It asks tools/inventory.py which services there are, so that one
+`make test-stack` runs it after the images' contract. It asks the inventory which services there are, so that one
 is covered as soon as it is made, and knows no route of theirs but those that the chassis gives to each.
 """
 
@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from faults.injection import Load
-from harness import SERVICES, Stack, copy_tree, ports, started, to_host, unique, wait_until
+from slipway.proofs.faults.injection import Load
+from slipway.proofs.harness import SERVICES, Stack, copy_tree, ports, started, to_host, unique, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
@@ -26,7 +26,7 @@ WITH_DATABASE = [service.name for service in SERVICES if service.database]
 def system(tmp_path_factory):
     """Production with all services; the proxy's own authority signs for each host, so that no public one is asked."""
     tree = copy_tree(tmp_path_factory.mktemp("system"))
-    caddyfile = tree / "docker/proxy/Caddyfile"
+    caddyfile = tree / "docker/proxy/caddy/Caddyfile"
     caddyfile.write_text(re.sub(r"^\{$", "{\n\tlocal_certs", caddyfile.read_text(), count=1, flags=re.MULTILINE))
     with started(Stack(tree, unique("system"), **ports())) as stack:
         yield stack

@@ -19,13 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import engine
-import environment
-import init
-import inventory
-import proxy
+from slipway.commands import ROOT, engine, environment, init, inventory, proxy
 
-ROOT = Path(__file__).parents[1]
 ENV, LOCK, ATTEMPT = ROOT / ".env", ROOT / ".deploy.lock", ROOT / ".deploy.attempt"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DOWN, NOTHING = ("down", False), "nothing"  # a replica that does not run; where none does
@@ -61,15 +56,17 @@ def change(verb: str) -> None:
     print(f"{'rollback to' if verb == 'rollback' else verb} {release} (now: {now()})", flush=True)
     with step("check"):
         if problem := proxy.problem():
-            raise Failed(f"the proxy can't use docker/proxy/Caddyfile: {problem}; nothing was changed")
+            raise Failed(f"the proxy can't use docker/proxy/caddy/Caddyfile: {problem}; nothing was changed")
     with step("images"):
         build(release) if verb == "deploy" and not os.environ.get("TAG") else fetch(release, verb)
+    hook("before", verb, release, former, otherwise="nothing was changed")
     write(ATTEMPT, json.dumps({"verb": verb, "release": release, "former": former}) + "\n")
     if verb == "deploy":
         prepare(release, interrupted)
     roll(release, former, force=bool(interrupted))
     remember(release, former)
     update_proxy(release)
+    hook("after", verb, release, former, otherwise=f"release {release} serves")
     further = " To go back: make rollback" if environment.in_file().get("PREVIOUS_TAG") else ""
     print(f"{release} serves, after {time.monotonic() - began:.1f} s.{further}")
 
@@ -247,6 +244,21 @@ def update_proxy(release: str) -> None:
         expect(run, f"release {release} runs, but the proxy does not start")
         if problem := proxy.reload():
             raise Failed(f"release {release} serves, but the proxy keeps its former configuration: {problem}")
+
+
+def hook(when: str, verb: str, release: str, former: str, otherwise: str) -> None:
+    """A fork's own program, deploy/hooks/before or after, where it has one; what it prints is shown."""
+    program = ROOT / "deploy/hooks" / when
+    if not program.exists():
+        return
+    print(f"  {program.relative_to(ROOT)}", flush=True)
+    given = os.environ | {"VERB": verb, "RELEASE": release, "FORMER_RELEASE": former}
+    try:
+        code = subprocess.run([program], cwd=ROOT, env=given, check=False).returncode
+    except OSError as error:
+        raise Failed(f"{program.relative_to(ROOT)} can't be run ({error.strerror}), and {otherwise}") from None
+    if code:
+        raise Failed(f"{program.relative_to(ROOT)} exited with {code}, and {otherwise}")
 
 
 def jobs() -> list[str]:

@@ -8,45 +8,18 @@ import difflib
 import importlib
 import re
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import chassis.settings
-import inventory
-import picture
+from slipway.commands import ROOT, inventory, picture
 
-ROOT = Path(__file__).parents[1]
+MEANINGS = "compose/settings.toml"
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?")
 BY_MAKE = {"BUILT", "DEV_GID", "DEV_INPUTS", "DEV_UID", "REVISION", "SOURCE", "VERSION"}  # never set by a person
 
-# What compose reads: the names and defaults stand in compose/*.yaml, here is what they mean.
-DEPLOYMENT = {
-    "SITE_ADDRESS": "Where people find the site: a domain gets a certificate, `localhost` Caddy's, `http://…` none.",
-    "HTTP_PORT": "The port for HTTP, which redirects to HTTPS.",
-    "HTTPS_PORT": "The port for HTTPS, over TCP and UDP (HTTP/3).",
-    "PUBLISH_ADDRESS": "The one address of the host, IPv4 or IPv6, that the ports are published on; without it, all.",
-    "EDGE_IPV6": "`true` lets the app see the addresses of clients over IPv6; `make init` knows if the engine can.",
-    "IMAGE_PREFIX": "What stands before an image's name, such as `registry.example/team/`.",
-    "TAG": "The release that runs: the images' tag.",
-    "REGISTRY": "A mirror for the base images, with its slash, such as `mirror.example/`.",
-    "SERVER": "What serves: `gunicorn`, or `granian` in its place; the images are built with it.",
-    "VARIANT": "What images stand on: `full`, or `minimal`, with no shell and no package manager.",
-    "POSTGRES_MAJOR": "The major version of Postgres; a former one stays until `make upgrade-postgres`.",
-    "WEB_CPUS": "The CPUs that a replica may use.",
-    "WEB_MEMORY": "The memory that a replica may use.",
-    "DATABASE_CPUS": "The CPUs that Postgres may use.",
-    "PROXY_CPUS": "The CPUs that Caddy may use; with 2, others wait less beside a client that floods it.",
-    "PROXY_MEMORY": "The memory that Caddy may use; it holds every request body, up to 1 MB, until it is whole.",
-    "DATABASE_MEMORY": "The memory that Postgres may use.",
-    "DATABASE_CONNECTIONS": "The connections that Postgres takes, up to 900; each is a process with memory of its own.",
-    "BACKUP_INTERVAL": "Seconds between scheduled backups, once COMPOSE_PROFILES=backup turns them on.",
-    "BACKUP_KEEP": "Scheduled backups that are kept, the newest.",
-    "STOP_GRACE_PERIOD": "When a stopping replica is killed: over DRAIN_DELAY and GRACEFUL_TIMEOUT together.",
-    "DEV_PORT": "The port of `make dev`.",
-    "RELOAD": "How `make dev` notices a save: auto, inotify, or poll for mounts where inotify is silent.",
-    "DEBUG_PORT": "The port on which `make debug` waits for an editor.",
-}
 ACTIVE = {"SITE_ADDRESS": "localhost"}  # compose refuses to start without it
 
 
@@ -85,14 +58,16 @@ def settle(path: Path, text: str, check: bool) -> bool:
 
 
 def deployment() -> list[Setting]:
-    """Every variable of the compose files; one that DEPLOYMENT does not explain is an error."""
+    """Every variable of the compose files; one that compose/settings.toml does not explain is an error."""
     defaults = {}
-    for path in sorted((ROOT / "compose").glob("*.yaml")):
+    for path in (*sorted((ROOT / "compose").glob("*.yaml")), *sorted((ROOT / "slipway/compose").glob("*.yaml"))):
         for name, default in VARIABLE.findall(path.read_text()):
             defaults.setdefault(name, default)
-    explained = DEPLOYMENT | {each.port_setting: f"The port of {each.name} in `make dev`." for each in others()}
+    explained = tomllib.loads((ROOT / MEANINGS).read_text()) | {
+        each.port_setting: f"The port of {each.name} in `make dev`." for each in others()
+    }
     if unexplained := defaults.keys() - explained.keys() - BY_MAKE:
-        sys.exit(f"tools/docs.py does not explain {', '.join(sorted(unexplained))}.")
+        sys.exit(f"{MEANINGS} does not explain {', '.join(sorted(unexplained))}: add what each one means.")
     return [Setting(name, defaults[name], meaning) for name, meaning in explained.items() if name in defaults]
 
 

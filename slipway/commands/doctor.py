@@ -18,14 +18,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import connections
-import engine
-import environment
-import init
-import listeners
-import proxy
+from slipway.commands import ROOT, connections, engine, environment, init, listeners, proxy
 
-ROOT = Path(__file__).parents[1]
 PATIENCE = 4  # seconds that any one question may take
 ROOM = 5  # GB that images, a build cache and a small database take
 MEMORY = 1.5  # GB that production takes when idle, with room for a build
@@ -117,7 +111,7 @@ def the_engines_disk() -> Iterator[Finding]:
 def base_images() -> Iterator[Finding]:
     if engine.problem():
         return
-    names = [environment.get("REGISTRY") + name for name in engine.BASES]
+    names = [environment.get("REGISTRY") + name for name in engine.bases()]
     with ThreadPoolExecutor(len(names)) as pool:
         for image, there in zip(names, pool.map(can_be_had, names), strict=True):
             if not there:
@@ -237,11 +231,16 @@ def caddyfile() -> Iterator[Finding]:
     if engine.problem() or not engine.run("docker", "compose", "ps", "--quiet", "--status", "running", "proxy").stdout:
         return
     if reason := proxy.problem():
-        yield BAD, f"docker/proxy/Caddyfile: the proxy serves with the last configuration that worked: {reason}"
+        yield BAD, f"docker/proxy/caddy/Caddyfile: the proxy serves with the last configuration that worked: {reason}"
 
 
 def line_ends() -> Iterator[Finding]:
-    scripts = [*ROOT.glob("docker/**/*.sh"), *ROOT.glob("docker/bases/*"), *ROOT.glob(".ci/*")]
+    scripts = [
+        *ROOT.glob("docker/**/*.sh"),
+        *ROOT.glob("slipway/**/*.sh"),
+        *ROOT.glob(".ci/*"),
+        *ROOT.glob("slipway/machine/**/*"),
+    ]
     if wrong := [path for path in scripts if path.is_file() and b"\r\n" in path.read_bytes()]:
         name = wrong[0].relative_to(ROOT)
         yield BAD, f"{name} has Windows line ends, and no shell runs it: git config core.autocrlf input; git checkout ."
@@ -290,9 +289,20 @@ def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
                 yield from foreigners(Path(entry.path), me, depth - 1)
 
 
+def own_check() -> Iterator[Finding]:
+    """A fork's own, deploy/hooks/doctor: a line for each thing that is wrong, and an exit status that is not 0."""
+    program = ROOT / "deploy/hooks/doctor"
+    if not program.exists():
+        return
+    run = subprocess.run([program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    state = BAD if run.returncode else OK
+    lines = (run.stdout + run.stderr).splitlines() or [f"deploy/hooks/doctor exited with {run.returncode}"]
+    yield from ((state, line) for line in lines if line.strip())
+
+
 CHECKS = (
     tools, packages, the_engine, base_images, disk, memory, ports, environment_file, ipv6, database_connections,
-    secrets, backups, caddyfile, line_ends, place, owner,
+    secrets, backups, caddyfile, line_ends, place, owner, own_check,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
 """The container engine and its base images: one line on what to do where something is missing.
 
-`python3 tools/engine.py` exits 0 or prints that line and exits 1. Standard library only.
+`python3 -m slipway.commands.engine` exits 0 or prints that line and exits 1. Standard library only.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-import environment
+from slipway.commands import ROOT, environment
 
-BASES = ("python:3.14-slim-trixie", "postgres:18-trixie", "caddy:2")
 TIMEOUT = 60  # seconds; one whose disk is busy takes long to answer, and a restart would not help it
 SHORT_TIMEOUT = 8  # seconds, for what can go on without an engine
 NOTICE = 3  # seconds after which somebody who waits is told what for
+PROXY = "docker/proxy/caddy/Dockerfile"
 NET = Path("/proc/net")  # of Linux
 COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
 
@@ -69,9 +70,20 @@ def has_ipv6() -> bool:
     return major.isdigit() and int(major) >= 27
 
 
+def bases() -> list[str]:
+    """The official images that everything stands on, as the Dockerfiles and compose files name them."""
+    python = found(r"^ARG PYTHON=(\S+)", "docker/service.Dockerfile")
+    postgres = environment.get("POSTGRES_MAJOR", found(r"POSTGRES_MAJOR:-(\d+)", "compose/base.yaml"))
+    return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"(caddy:\S+)", PROXY)]
+
+
+def found(pattern: str, path: str) -> str:
+    return re.search(pattern, (ROOT / path).read_text(), re.MULTILINE)[1]
+
+
 def images_problem() -> str | None:
     """Pulls the base images that are not here; the first that can't be had, in one line."""
-    for name in BASES:
+    for name in bases():
         image = environment.get("REGISTRY") + name
         if run("docker", "image", "inspect", image).returncode == 0:
             continue

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Dumps, checks, restores and rotates, with the image's own tools. `make backup` and `make restore`
-# (tools/backup.py) run single steps in the container `db`; the service `backup` runs `schedule`.
+# (slipway/commands/backup.py) run single steps in the container `db`; the service `backup` runs `schedule`.
 #
 #   dump DATABASE        the archive, to stdout
 #   check                reads a whole archive from stdin; prints its database, tables and rows
@@ -57,7 +57,7 @@ load() {
     "${PSQL[@]}" --dbname postgres --set prefix="$1_restore_" <<'SQL' # what an interrupted restore has left
 SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE starts_with(datname, :'prefix') \gexec
 SQL
-    "${PSQL[@]}" --dbname postgres --set app="$1" --set database="$2" --file "$(dirname "$0")/database.sql"
+    "${PSQL[@]}" --dbname postgres --set app="$1" --set database="$2" --file "$(dirname "$0")/../../docker/database.sql"
     as_owner "$1" pg_restore --dbname "$2" --no-password --use-list /tmp/selected \
         --exit-on-error --single-transaction
     "${PSQL[@]}" --dbname "$2" --command ANALYZE # before a query is planned without statistics

@@ -17,7 +17,7 @@ if (($#)); then
     ROLE=$1 PASSWORD=$(cat)
     : "${PASSWORD:?is empty}"
     # The superuser's own: an interrupted rotation may have set it, and the file has the former one.
-    run --file /opt/postgres/password.sql || { [ "$ROLE" = postgres ] && PGPASSWORD=$PASSWORD run --command ''; }
+    run --file /opt/slipway/postgres/password.sql || { [ "$ROLE" = postgres ] && PGPASSWORD=$PASSWORD run --command ''; }
     exit
 fi
 
@@ -26,9 +26,9 @@ for path in /run/secrets/*_owner_password; do
     SERVICE=${SERVICE%_owner_password}
     OWNER_PASSWORD=$(<"$path") APP_PASSWORD=$(<"/run/secrets/${SERVICE}_password")
     : "${OWNER_PASSWORD:?is empty, see \`make doctor\`}" "${APP_PASSWORD:?is empty, see \`make doctor\`}"
-    run --file /opt/postgres/roles.sql
+    run --file /opt/slipway/postgres/roles.sql
 done
 for path in /services/*/migrations; do
     SERVICE=$(basename "$(dirname "$path")") OWNER_PASSWORD=$PGPASSWORD APP_PASSWORD=$PGPASSWORD
-    run --file /opt/postgres/roles.sql
+    run --file /opt/slipway/postgres/roles.sql
 done

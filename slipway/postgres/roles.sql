@@ -17,4 +17,4 @@ ALTER ROLE :"owner" NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :
 ALTER ROLE :"app"   NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :'app_password';
 
 \set database :app
-\ir database.sql
+\ir ../../docker/database.sql

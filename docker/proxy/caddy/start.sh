@@ -8,6 +8,6 @@ if said=$(caddy validate --config "$config" 2>&1); then
     exec caddy run --config "$config"
 fi
 reason=$(printf "%s\n" "$said" | grep -v '^{' | tail -n 1 | sed 's/^Error: //; s/[\\"]/\\&/g')
-msg="docker/proxy/Caddyfile is invalid: the last configuration that worked is served, if there is one"
+msg="docker/proxy/caddy/Caddyfile is invalid: the last configuration that worked is served, if there is one"
 printf '{"level":"error","ts":%s,"logger":"start","msg":"%s","error":"%s"}\n' "$(date +%s)" "$msg" "$reason" >&2
 exec caddy run --config "$config" --resume # with nothing saved it fails, for the same reason

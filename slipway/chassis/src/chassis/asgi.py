@@ -28,6 +28,7 @@ class Chassis:
     def __init__(self, app: App, settings: Settings) -> None:
         self.app, self.prefix, self.limit = app, settings.url_prefix, settings.request_timeout
         self.proxies, self.trusted = settings.trusted_proxies, security.trusted_origins(settings)
+        self.policy = settings.content_security_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,7 +37,7 @@ class Chassis:
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         logs.request_id.set(request_id.chosen(given))
         clock, started = Clock(receive), perf_counter()
-        answer = Answer(send, clock)
+        answer = Answer(send, clock, self.policy)
         try:
             await clock.bound(self.route(scope, clock.receive, answer), self.limit)
         except TimeoutError:
@@ -141,8 +142,8 @@ class Clock:
 class Answer:
     """`send`, with what every answer carries."""
 
-    def __init__(self, send: Send, clock: Clock) -> None:
-        self.send, self.clock, self.status = send, clock, 0
+    def __init__(self, send: Send, clock: Clock, policy: str) -> None:
+        self.send, self.clock, self.policy, self.status = send, clock, policy.encode(), 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -150,7 +151,7 @@ class Answer:
             headers = list(message.get("headers") or ())  # an app may hand over what can be read only once
             headers.append((b"x-request-id", request_id.current().encode()))
             if not any(name.lower() == b"content-security-policy" for name, _ in headers):
-                headers.append((b"content-security-policy", security.CONTENT_SECURITY_POLICY.encode()))
+                headers.append((b"content-security-policy", self.policy))
             message = {**message, "headers": headers}
         await self.clock.clients_turn(self.send(message))
 

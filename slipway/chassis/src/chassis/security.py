@@ -1,7 +1,7 @@
 """What a service signs, accepts and believes: sessions, sizes, forwarding headers, page contents."""
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from flask import Flask, Request, abort, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -16,11 +16,6 @@ MOST_FORM_PARTS = 100
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}  # which change nothing (RFC 9110, 9.2.1)
 CROSS_SITE = "This was sent from another site, so nothing was changed."
-
-# Set here rather than by the proxy alone, so that an inline script fails while it is being written.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-)
 
 
 class SessionCookie(SecureCookieSessionInterface):
@@ -73,7 +68,7 @@ def init_app(app: Flask, settings: Settings) -> None:
                 abort(403, CROSS_SITE)
 
     app.before_request(refuse_cross_site)
-    app.after_request(_restrict_page)
+    app.after_request(partial(_restrict_page, settings.content_security_policy))
     if hops := settings.trusted_proxies:
         app.wsgi_app = fix = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
         # The same few headers, 2 µs to parse. Not many are kept: a client may send long ones.
@@ -131,6 +126,7 @@ def _use_key(app: Flask, text: str) -> None:
     )
 
 
-def _restrict_page(response: Response) -> Response:
-    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+def _restrict_page(policy: str, response: Response) -> Response:
+    """Here rather than by the proxy alone, so that an inline script fails while it is being written."""
+    response.headers.setdefault("Content-Security-Policy", policy)
     return response

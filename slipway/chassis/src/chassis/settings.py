@@ -21,6 +21,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dotenv import dotenv_values, find_dotenv
 
+# Nothing from elsewhere, nothing inline (developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP).
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+)
 PLACEHOLDERS = ("change-me", "changeme", "dev-only", "example", "password", "secret")
 PREFIX = re.compile(r"(/[\w-]+)+").fullmatch
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -110,6 +114,10 @@ class Settings:
 
     trusted_origins: str = setting(
         "", "Other sites whose pages may send what changes something, by commas, such as https://app.example.org."
+    )
+
+    content_security_policy: str = setting(
+        CONTENT_SECURITY_POLICY, "Where pages may take scripts, styles and all else from, and send to."
     )
 
     status_token: str = setting(

@@ -12,7 +12,6 @@ from flask import Flask, current_app, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
-from chassis.security import CONTENT_SECURITY_POLICY
 from chassis.settings import Settings
 
 FOLDER, MANIFEST = "ui", ".vite/manifest.json"
@@ -31,7 +30,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     if settings.development and settings.vite_url:
         url = settings.vite_url.rstrip("/")
         app.jinja_env.globals["vite"] = lambda entry: _from_dev_server(url, entry)
-        app.after_request(_admit(url))
+        app.after_request(_admit(url, settings.content_security_policy))
         return
     if settings.production:
         _manifest(app)
@@ -78,10 +77,10 @@ def _from_dev_server(url: str, entry: str) -> Markup:
     return Markup("\n").join(SCRIPT.format(f"{url}/{path}") for path in ("@vite/client", entry))
 
 
-def _admit(url: str) -> Callable[[Response], Response]:
+def _admit(url: str, policy: str) -> Callable[[Response], Response]:
     """Lets pages take scripts, styles and images from the dev server, which sends styles as inline ones."""
     policy = (
-        f"{CONTENT_SECURITY_POLICY}; script-src 'self' {url}; style-src 'self' 'unsafe-inline' {url};"
+        f"{policy}; script-src 'self' {url}; style-src 'self' 'unsafe-inline' {url};"
         f" img-src 'self' data: {url}; font-src 'self' {url}; connect-src 'self' {url} {url.replace('http', 'ws', 1)}"
     )
 
