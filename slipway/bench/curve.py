@@ -1,6 +1,6 @@
 """`make bench-curve`: what workers, threads and open connections do to one replica, as production limits it.
 
-One CPU, 512 MB, the route that asks the database once. Writes bench/results/curve.md; SECONDS=5 a point.
+One CPU, 512 MB, the route that asks the database once. Writes slipway/bench/results/curve.md; SECONDS=5 a point.
 """
 
 import os
@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import rig
-from rig import ROOT, Rig
+from slipway.bench import rig
+from slipway.bench.rig import ROOT, Rig
 
 IMAGE = "slipway/bench-web:full"
 LIMITS = ("--cpus=1", "--memory=512m")

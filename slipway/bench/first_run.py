@@ -7,18 +7,14 @@ image's layers in the builder's cache and without. Prints seconds; leaves nothin
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from time import monotonic
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
 import httpx
 
-from harness import ROOT, Stack, free_port, unique, wait_until
-from needs import engine_problem
+from slipway.proofs.harness import ROOT, Stack, free_port, unique, wait_until
+from slipway.proofs.needs import engine_problem
 
 LONGEST = 900  # seconds
 

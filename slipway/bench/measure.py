@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import rig
-from harness import copy_tree
-from rig import ROOT, Candidate, Rig, docker
+from slipway.bench import rig
+from slipway.bench.rig import ROOT, Candidate, Rig, docker
+from slipway.proofs.harness import copy_tree
 
 Values = dict[str, list[float]]  # by the figure's name, one value a round
 
@@ -184,7 +184,16 @@ class Bench:
 
     def redeploys(self) -> Values:
         """Three redeploys of a production stack under load; the test that proves it says what it saw."""
-        command = [sys.executable, "-m", "pytest", "tests/stack/test_deploy.py", "-q", "-s", "-k", "under_load"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "slipway/proofs/stack/test_deploy.py",
+            "-q",
+            "-s",
+            "-k",
+            "under_load",
+        ]
         environment = {**os.environ, "REQUIRE": "engine"}
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         said = re.search(r"(\d+) requests, (\d+) failed, p99 ([\d.]+) s", run.stdout)
@@ -199,7 +208,7 @@ class Bench:
 
     def reloads(self) -> Values:
         """In containers, where an edit has the longest way."""
-        import reload
+        from slipway.bench import reload
 
         took = reload.measure("docker", max(self.rounds, 2))
         return {"reload_ms": took["Python"], "reload_template_ms": took["template"], "reload_style_ms": took["style"]}

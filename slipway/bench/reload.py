@@ -12,11 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, sleep
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
-from harness import copy_tree, developing
-from needs import engine_problem
+from slipway.proofs.harness import copy_tree, developing
+from slipway.proofs.needs import engine_problem
 
 EDITS = 20
 PAUSE = 0.005  # seconds between two questions

@@ -1,4 +1,4 @@
-"""What `make bench` leaves in bench/results: a table, the figures as JSON, and a plot of both against the targets."""
+"""What `make bench` leaves in results/: a table, the figures as JSON, and a plot of both against the targets."""
 
 import json
 from datetime import UTC, datetime

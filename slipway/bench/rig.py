@@ -7,7 +7,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -16,11 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
+from slipway.commands import ROOT
+from slipway.proofs.harness import free_port, unique, wait_until
 
-from harness import free_port, unique, wait_until  # noqa: E402 - from tests/, whose path stands above
+HERE = Path(__file__).parent
 
 BASE = "python:3.14-slim-trixie"
 DATABASE = "postgresql://postgres:bench@{}/postgres"
@@ -52,7 +50,7 @@ def own(name: str, image: str, service: str = "web", **environment: object) -> C
         "WEB_CONCURRENCY": 2,
         "WEB_THREADS": 8,
         "APP": "routes:create_app()",
-        "PYTHONPATH": f"/app/services/{service}/src:/app/libs/chassis/src:/bench",
+        "PYTHONPATH": f"/app/services/{service}/src:/app/slipway/chassis/src:/bench",
         **environment,
     }
     options = [f"--env={key}={value}" for key, value in settings.items()]
@@ -120,7 +118,7 @@ class Rig:
         """Our proxy with our Caddyfile, in front of what is web-a and web-b on that network; its address."""
         host = f"{name}.bench"
         address = (f"--env=SITE_ADDRESS=http://{host}", "--env=HTTP_PORT=80", f"--network-alias={host}")
-        volumes = (f"--volume={ROOT / 'docker/proxy'}:/etc/caddy:ro", f"--volume={static}:/srv/static/web:ro")
+        volumes = (f"--volume={ROOT / 'docker/proxy/caddy'}:/etc/caddy:ro", f"--volume={static}:/srv/static/web:ro")
         docker("network", "connect", network, self.run(name, PROXY, *address, *volumes))
         wait_until(f"{name} answers", lambda: self.answers(f"http://{host}/bench/hello"), 30)
         return f"http://{host}"
@@ -162,7 +160,7 @@ REFERENCE = "slipway/bench-reference"
 def build_references() -> None:
     """wrk, our proxy, and the floor: with the versions that the lock has, so that only our own work differs."""
     docker("build", "--quiet", "--tag", LOAD, str(HERE / "load"))
-    docker("build", "--quiet", "--tag", PROXY, str(ROOT / "docker/proxy"))
+    docker("build", "--quiet", "--tag", PROXY, str(ROOT / "docker/proxy/caddy"))
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(shutil.copytree(HERE / "reference", f"{scratch}/reference"))
         names = ("flask", "gunicorn", "sqlalchemy", "psycopg2-binary")

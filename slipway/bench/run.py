@@ -5,7 +5,7 @@ or a checkout, beside ours. SMOKE=1 does each thing once, but for the redeploys,
 nothing. What falls short of targets.toml is printed and is no failure, since a figure is no test.
 
 A measurement that fails is a line with its reason, and the others go on. Each is kept in .cache/bench.json when it is
-there, and bench/results is written once all of one version are: `ONLY=` measures what is missing.
+there, and slipway/bench/results is written once all of one version are: `ONLY=` measures what is missing.
 """
 
 import json
@@ -16,9 +16,8 @@ import time
 import tomllib
 from pathlib import Path
 
-import report
-import rig
-from measure import Bench, Values, last_line
+from slipway.bench import report, rig
+from slipway.bench.measure import Bench, Values, last_line
 
 RESULTS = Path(__file__).parent / "results"
 KEPT = rig.ROOT / ".cache/bench.json"

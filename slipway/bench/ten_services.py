@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from slipway.commands import ROOT
+
 COUNT = 10
 GIT = ("git", "-c", "user.name=Bench", "-c", "user.email=bench@example.com")
 
@@ -23,7 +24,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree, prefix = Path(folder), f"slipway-bench/{secrets.token_hex(3)}-"
         run(tree, "git", "clone", "--quiet", str(ROOT), ".")
-        run(tree, "make", ".venv/installed", ".cache/fork/installed")
+        run(tree, "make", ".venv/installed")
         known: set[str] = set()
         print("| service | `make service`, s | build, s | image adds, MB | own tests, s |\n|---|---|---|---|---|")
         try:

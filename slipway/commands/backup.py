@@ -1,6 +1,6 @@
 """`make backup` and `make restore`: production's database to a file, and back, while it serves.
 
-What happens beside the database is docker/postgres/backup.sh, run in its container; here are the
+What happens beside the database is slipway/postgres/backup.sh, run in its container; here are the
 host's file, the questions and the order of the steps. Standard library only.
 """
 
@@ -20,14 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import engine
-import init
-import inventory
+from slipway.commands import ROOT, engine, init, inventory
 
-ROOT = Path(__file__).parents[1]
 BACKUPS = ROOT / "backups"
-LOCK = ROOT / ".deploy.lock"  # tools/deploy.py holds it, too
-SCRIPT = "/opt/postgres/backup.sh"
+LOCK = ROOT / ".deploy.lock"  # slipway/commands/deploy.py holds it, too
+SCRIPT = "/opt/slipway/postgres/backup.sh"
 EXEC = ["docker", "compose", "exec", "-T", "--env", "OWNER_PASSWORD", "db", SCRIPT]  # its value: our environment's
 MAGIC = b"PGDMP"  # how an archive in pg_dump's custom format begins
 

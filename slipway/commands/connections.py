@@ -6,13 +6,10 @@ Every default stands in .env.example, which `make docs` writes. Standard library
 import math
 import os
 import re
-from pathlib import Path
 
-import environment
-import inventory
-from inventory import Service
+from slipway.commands import ROOT, environment, inventory
+from slipway.commands.inventory import Service
 
-ROOT = Path(__file__).parents[1]
 SPARE = 10  # for the superuser, migrations, dumps, and people
 MOST = 900  # each is a process, and compose/prod.yaml allows 1000
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}

@@ -2,11 +2,10 @@
 
 import json
 
-import environment
-import inventory
-from inventory import Service
+from slipway.commands import environment, inventory
+from slipway.commands.inventory import Service
 
-MODULE = "chassis.dev.editor"
+MODULE = "devserver.editor"
 
 
 def port() -> int:

@@ -11,16 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
-import debug
-import engine
-import environment
-import inventory
-import listeners
-from inventory import Service
+from slipway.commands import ROOT, debug, engine, environment, inventory, listeners
+from slipway.commands.inventory import Service
 
-ROOT = Path(__file__).parents[1]
 FILES = ["compose/base.yaml", "compose/dev.yaml", *(f"compose/{each.name}.dev.yaml" for each in inventory.all())]
 COMPOSE = ["docker", "compose", *(word for file in FILES for word in ("--file", file))]
 if (ROOT / ".env").exists():  # it lies beside compose.yaml, where compose does not look for it
@@ -32,6 +26,7 @@ MADE_OF = (
     "pyproject.toml",
     "uv.lock",
     "libs/*/pyproject.toml",
+    "slipway/*/pyproject.toml",
     "services/*/pyproject.toml",
 )
 
@@ -47,7 +42,13 @@ def main(verb: str, name: str) -> None:
         if debugging:
             refuse_taken(verb, "DEBUG_PORT", debug.port())
         flag = ["--debug"] if debugging else []
-        native = [str(ROOT / ".venv/bin/python"), "tools/native.py", *flag, *(each.name for each in chosen)]
+        native = [
+            str(ROOT / ".venv/bin/python"),
+            "-m",
+            "slipway.commands.native",
+            *flag,
+            *(each.name for each in chosen),
+        ]
         sys.exit(subprocess.call(["make", "--silent", ".venv/installed"], cwd=ROOT) or become(native))
     running = engine.run(*COMPOSE, "ps", "--services").stdout.split()
     for service, port in ports.items():
@@ -82,7 +83,7 @@ def until_ctrl_c(command: list[str], stdin: str) -> int:
 
 def inputs() -> str:
     """What the development images are made of, in a word: none is built again while it stays the same."""
-    base = environment.get("REGISTRY") + engine.BASES[0]
+    base = environment.get("REGISTRY") + engine.bases()[0]
     content = hashlib.sha256(
         engine.run("docker", "image", "inspect", "--format", "{{.Id}} " + base, base).stdout.encode()
     )

@@ -1,12 +1,14 @@
 """Settings of the tools: the environment first, then `.env`, as compose reads them. Nothing else on the host reads
-that file; tests/stack/test_tools.py compares what is found here with `docker compose config`.
+that file; slipway/proofs/stack/test_tools.py compares what is found here with `docker compose config`.
 """
 
 import os
 import re
 from pathlib import Path
 
-FILE = Path(__file__).parents[1] / ".env"
+from slipway.commands import ROOT
+
+FILE = ROOT / ".env"
 # One setting with its value, or none; quotes may hold several lines. A name by itself stands for the environment's.
 SETTING = re.compile(
     r"""

@@ -24,7 +24,8 @@ from typing import NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from urllib.request import Request, urlopen
 
-ROOT = Path(__file__).parents[1]
+from slipway.commands import ROOT
+
 VERSION = re.search(r"uv==([\d.]+)", (ROOT / "docker/service.Dockerfile").read_text())[1]
 CHOSEN = re.sub(r"^[\w.-]+=", "", os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL", ""))
 INDEX = (CHOSEN or os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple").rstrip("/")

@@ -10,9 +10,8 @@ import secrets
 import sys
 from pathlib import Path
 
-import engine
+from slipway.commands import ROOT, engine
 
-ROOT = Path(__file__).parents[1]
 SECRETS = re.compile(r"file: \.\./secrets/(\w+)")
 
 

@@ -1,6 +1,6 @@
 """One-off work: `make shell`, `psql`, `run`, and in development `migration`, `migrate`, `seed`, `reset-db`, `routes`.
 
-The words come in environment variables. Standard library only; tools/place.py says where a command runs.
+The words come in environment variables. Standard library only; slipway/commands/place.py says where a command runs.
 """
 
 import os
@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import place
-from place import Place, Unavailable
+from slipway.commands import ROOT, place
+from slipway.commands.place import Place, Unavailable
 
-ROOT = Path(__file__).parents[1]
+IN_THE_IMAGE = ("libs/", "services/", "slipway/chassis/")
 COUNT_ROWS = r"""
 SELECT format('SELECT %L, count(*) FROM %I.%I', relname, schemaname, relname)
 FROM pg_stat_user_tables WHERE relname <> 'alembic_version' ORDER BY relname \gexec
@@ -62,7 +62,7 @@ def check_command() -> None:
 
 
 def is_script(name: str) -> bool:
-    return name.endswith(".py") and (ROOT / name).is_file() and not name.startswith(("libs/", "services/"))
+    return name.endswith(".py") and (ROOT / name).is_file() and not name.startswith(IN_THE_IMAGE)
 
 
 def migrated(here: Place) -> list[str]:
@@ -109,7 +109,7 @@ def reset_db(here: Place, service: str) -> int:
     print(f"This drops the development database {service}: {contents(here, service)}.")
     if not word("YES") and not confirmed(service):
         raise Unavailable("not confirmed; nothing was changed")
-    made = ["--file", here.file("docker/postgres/database.sql")]
+    made = ["--file", here.file("docker/database.sql")]
     names = [f"--set={name}={service}" for name in ("app", "database")]
     drop = f'DROP DATABASE IF EXISTS "{service}" WITH (FORCE)'
     quiet = ["-Xq", "--set=ON_ERROR_STOP=1", *names]

@@ -7,9 +7,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import environment
+from slipway.commands import ROOT, environment
 
-ROOT = Path(__file__).parents[1]
 KINDS = ("web", "asgi", "worker", "script", "static")
 FIRST_PORT = 8000  # in development, of the first service; the others' follow
 
@@ -25,6 +24,7 @@ class Service:
     database: bool = True
     port: int = FIRST_PORT  # in development
     migrate: str = ""  # the job that goes before it; <name>-migrate unless named here
+    template: str = ""  # what `make service` has made it from
 
     @property
     def directory(self) -> Path:

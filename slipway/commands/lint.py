@@ -4,9 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import tree
+from slipway.commands import ROOT, tree
 
-ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 
@@ -26,7 +25,7 @@ def checks() -> dict[str, list[str]]:
         "shellcheck": ["shellcheck", *map(str, scripts)],
         "hadolint": ["hadolint", *map(str, dockerfiles)],
         "zizmor": ["zizmor", "--offline", "--quiet", ".github/workflows"],
-        "settings": [sys.executable, "tools/docs.py", "--check"],
+        "settings": [sys.executable, "-m", "slipway.commands.docs", "--check"],
     }
 
 

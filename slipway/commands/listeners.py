@@ -7,9 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import engine
-
-ROOT = Path(__file__).parents[1]
+from slipway.commands import ROOT, engine
 
 
 class Process(NamedTuple):

@@ -6,15 +6,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
-import debug
-import inventory
 from chassis.settings import Address
-from chassis.testing.postgres import Postgres, PostgresError
-from inventory import Service
+from chassis_testing.postgres import Postgres, PostgresError
+from slipway.commands import ROOT, debug, inventory
+from slipway.commands.inventory import Service
 
-ROOT = Path(__file__).parents[1]
 STOP_TIMEOUT = 10  # seconds
 
 
@@ -34,17 +31,17 @@ def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Po
         address = postgres.create(service.name)
         migrate(service, given, address)
         given["DATABASE_URL"] = address.url
-    modules = (debug.MODULE,) if debugged else COMMANDS.get(service.kind, ("chassis.dev",))
+    modules = (debug.MODULE,) if debugged else COMMANDS.get(service.kind, ("devserver",))
     command = [sys.executable, "-m", *modules]
     return subprocess.Popen(command, cwd=service.directory, env=given, start_new_session=True)
 
 
 # What is no server has its own way to begin anew; what ends by itself, none.
-COMMANDS = {"worker": ("chassis.dev.program",), "script": ("chassis.program",)}
+COMMANDS = {"worker": ("devserver.program",), "script": ("chassis.program",)}
 
 
 def environment(service: Service) -> dict[str, str]:
-    """What compose/service.yaml gives a container in development."""
+    """What slipway/compose/service.yaml gives a container in development."""
     port, url = (str(service.dev_port), service.dev_url) if service.serves else ("8000", "")
     return {
         "SERVICE": service.name,

@@ -8,13 +8,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import native
-import place
-from chassis.testing.postgres import Postgres, PostgresError, find_programs
-
-ROOT = Path(__file__).parents[1]
+from chassis_testing.postgres import Postgres, PostgresError, find_programs
+from slipway.commands import ROOT, native, place
 
 
 def main(service: str, kind: str, *words: str) -> int:

@@ -12,14 +12,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Protocol
 
-import dev
-import engine
-import inventory
+from slipway.commands import ROOT, dev, engine, inventory
 
-ROOT = Path(__file__).parents[1]
 LOCK = ROOT / ".cache/one-off.lock"  # held by every command that needs a database started for it
 POSTMASTER = ROOT / ".data/postgres/data/postmaster.pid"
 # The container knows the superuser's password alone, and the session takes on the role that is asked for.
@@ -71,7 +67,7 @@ class Stack:
         return [*self.compose, "exec", *terminal(), "db", "sh", "-c", PROGRAM, "psql", user, database, *words]
 
     def file(self, path: str) -> str:
-        return path.replace("docker/postgres/", "/opt/postgres/")
+        return f"/opt/{path}"
 
 
 class OneOff(Stack):
@@ -103,7 +99,7 @@ class Native:
         return str(ROOT / path)
 
     def _run(self, *words: str) -> list[str]:
-        return [str(ROOT / ".venv/bin/python"), str(ROOT / "tools/one_off.py"), self.service, *words]
+        return [str(ROOT / ".venv/bin/python"), "-m", "slipway.commands.one_off", self.service, *words]
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-ROOT = Path(__file__).parents[1]
+from slipway.commands import ROOT
+
 PROMISES = ROOT / "docs/promises.md"
-CONTRACT = "tests/contract/test_contract.py"
+CONTRACT = "slipway/proofs/contract/test_contract.py"
 # What stands in a row's last column: tests by their ids, promises of the contract, and what is no test.
 PROOF = re.compile(r"`([\w/]+\.py::test_\w+)`|contract (\d+)|`make lint`")
 STATES = {"broken": "not kept", "open": "not proven", "kept": "kept", "lint": "by make lint", "out": "not in this run"}
@@ -136,7 +137,7 @@ def prose(text: str) -> Markup:
 
 
 def tests(record: Path) -> Iterable[Test]:
-    """What a record of tests/record.py says of each test, in the order in which they were collected."""
+    """What a record of slipway/proofs/record.py says of each test, in the order in which they were collected."""
     found: dict[str, Test] = {}
     for line in record.read_text().splitlines() if record.exists() else ():
         with suppress(ValueError):  # half a line, of a run that was killed or goes on

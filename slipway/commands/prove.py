@@ -15,14 +15,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from slipway.commands import engine, proof
+from slipway.proofs import harness, needs
+from slipway.proofs.harness import ROOT
 
-import engine
-import harness
-import needs
-import proof
-from harness import ROOT
-
+PROOFS = ("slipway/proofs/", "tests/")
 RECORD, PAGE = ROOT / ".cache/prove.jsonl", ROOT / ".cache/prove.html"
 # Of the files that take minutes, the longest begin first, so that the end waits for none of them.
 LONGEST = (
@@ -61,9 +58,10 @@ def main() -> None:
 def chosen(p: str) -> list[str]:
     """What pytest is given: files, folders and tests' ids."""
     if not p:  # also what proves a promise among a service's or a library's own tests
-        return ["tests", *(id for id in proof.named() if not id.startswith("tests/") and (ROOT / file_of(id)).exists())]
+        others = (id for id in proof.named() if not id.startswith(PROOFS) and (ROOT / file_of(id)).exists())
+        return [*(folder for folder in PROOFS if (ROOT / folder).exists()), *others]
     areas: dict[str, dict[str, None]] = {}
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    for path in sorted(path for folder in PROOFS for path in (ROOT / folder).rglob("test_*.py")):
         for name in {path.parent.name, path.stem.removeprefix("test_")} - {"tests"}:
             areas.setdefault(name, {})[path.relative_to(ROOT).as_posix()] = None
     if p in areas:
@@ -86,7 +84,7 @@ def needed_and_there() -> tuple[dict[str, str], dict[str, str]]:
         if problem := engine.images_problem():
             missing["engine"] = problem
         else:
-            has["base images"] = ", ".join(engine.BASES)
+            has["base images"] = ", ".join(engine.bases())
     if "browser" not in missing:
         has["browser"] = said(harness.chromium(), "--version") or harness.chromium()
     has |= {name: f"none: {problem}" for name, problem in missing.items()}
@@ -128,7 +126,7 @@ def proved(run: proof.Run, targets: list[str], missing: dict[str, str], args: li
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-m", default="")
     given, others = parser.parse_known_args(args)
-    pytest = [sys.executable, str(ROOT / "tests/record.py"), str(RECORD), json.dumps(missing), "-q", "-rN"]
+    pytest = [sys.executable, "-m", "slipway.proofs.record", str(RECORD), json.dumps(missing), "-q", "-rN"]
 
     collected = subprocess.run(
         [*pytest, *args, "-n0", "--collect-only", *targets], cwd=ROOT, capture_output=True, text=True, check=False

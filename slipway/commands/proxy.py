@@ -5,10 +5,8 @@ Standard library only, as all that runs on a server.
 
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-
+from slipway.commands import ROOT
 
 CONFIG = ("--config", "/etc/caddy/Caddyfile")
 
@@ -16,11 +14,11 @@ CONFIG = ("--config", "/etc/caddy/Caddyfile")
 def main() -> None:
     if problem := reload():
         sys.exit(f"make proxy-reload: nothing has changed: {problem}")
-    print("The proxy serves with docker/proxy/Caddyfile as it is now.")
+    print("The proxy serves with docker/proxy/caddy/Caddyfile as it is now.")
 
 
 def problem() -> str | None:
-    """Why docker/proxy/Caddyfile can't be used, in one sentence; None where it can. With no proxy that runs, in one
+    """Why the Caddyfile on the disk can't be used, in one sentence; None where it can. With no proxy that runs, in one
     that is made for the question."""
     running = compose("ps", "--quiet", "--status", "running", "proxy").stdout.strip()
     where = ["exec", "-T"] if running else ["run", "--rm", "--no-deps", "-T"]
@@ -28,7 +26,7 @@ def problem() -> str | None:
 
 
 def reload() -> str | None:
-    """Has the proxy take up docker/proxy/Caddyfile; why it goes on as before where it does."""
+    """Has the proxy take up the Caddyfile on the disk; why it goes on as before where it does."""
     return caddy("exec", "-T", "proxy", "caddy", "reload", *CONFIG)
 
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-import doctor
+from slipway.commands import doctor
 
 if __name__ == "__main__":
     listing = subprocess.run(["docker", "compose", "ps"], cwd=doctor.ROOT, check=False)

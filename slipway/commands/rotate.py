@@ -11,9 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-import backup
+from slipway.commands import ROOT, backup
 
-ROOT = Path(__file__).parents[1]
 DIRECTORY = ROOT / "secrets"
 NOTICED = 3.0  # seconds, over the app's interval between looks
 GOOD = re.compile(r"[\w-]{32,}", re.ASCII)  # what may sign or be sent; a file that was cut off holds less
@@ -63,7 +62,7 @@ def rotate_password(path: Path, role: str) -> None:
 
 def alter(role: str, password: str) -> None:
     """By the script of the job `roles`, which keeps it out of Postgres's log; it goes in by standard input alone."""
-    command = ["docker", "compose", "exec", "-T", "db", "/opt/postgres/roles.sh", role]
+    command = ["docker", "compose", "exec", "-T", "db", "/opt/slipway/postgres/roles.sh", role]
     run = subprocess.run(command, cwd=ROOT, input=password, capture_output=True, text=True, check=False)
     if run.returncode:
         raise Failed(f"Postgres did not take the new password: {backup.reason(run.stderr)}. Run it again")

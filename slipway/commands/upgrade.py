@@ -1,7 +1,7 @@
 """`make upgrade-postgres`: from a former major version to the one that the release names, rows kept.
 
 The old server goes on serving reads while its rows are copied into a new cluster beside its data;
-then the new one takes its place. What runs beside the databases is docker/postgres/upgrade.sh.
+then the new one takes its place. What runs beside the databases is slipway/postgres/upgrade.sh.
 With --check it only says whether an upgrade is due. Standard library only.
 """
 
@@ -15,12 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 
-import backup
-import deploy
-import engine
-from deploy import Failed, compose, expect, step
+from slipway.commands import backup, deploy, engine
+from slipway.commands.deploy import Failed, compose, expect, step
 
-SCRIPT = "/opt/postgres/upgrade.sh"
+SCRIPT = "/opt/slipway/postgres/upgrade.sh"
 COPY = ("roles", "databases", "analyze")
 REFUSED = 3  # what psql exits with where the server refuses a statement
 

@@ -18,11 +18,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
-import inventory
-import tree
-from inventory import Service as Service
+from slipway.commands import ROOT as ROOT
+from slipway.commands import inventory, tree
+from slipway.commands.inventory import Service as Service
 
-ROOT = Path(__file__).parents[1]
 SERVICES = inventory.all()
 # What a developer has set must not leak into a test's stack, nor what `make test` tells a make below it.
 OURS = (
@@ -173,7 +172,7 @@ def started(stack: AnyStack) -> Iterator[AnyStack]:
 @contextmanager
 def edited(stack: Stack, former: str, new: str) -> Iterator[None]:
     """The Caddyfile with one text for another; afterwards it is as it was, and loaded."""
-    path = stack.directory / "docker/proxy/Caddyfile"
+    path = stack.directory / "docker/proxy/caddy/Caddyfile"
     kept = path.read_text()
     assert former in kept
     path.write_text(kept.replace(former, new))
@@ -304,17 +303,17 @@ def copy_tree(directory: Path) -> Path:
 
 
 def with_probe(tree: Path) -> Path:
-    """The tree with the routes of tests/probe in each web service, and a migration for their table."""
+    """The tree with the routes of slipway/proofs/probe in each web service, and a migration for their table."""
     for service in SERVICES:
         if service.kind == "web" and service.database:
             home = tree / "services" / service.name
             package, versions = home / "src" / service.name, home / "migrations/versions"
-            shutil.copy(ROOT / "tests/probe/probe.py", package)
+            shutil.copy(ROOT / "slipway/proofs/probe/probe.py", package)
             with (package / "app.py").open("a") as app:
                 app.write(
                     f"\n\nimport {service.name}.probe\n\ncreate_app = {service.name}.probe.added_to(create_app)\n"
                 )
-            migration = (ROOT / "tests/probe/migration.py").read_text()
+            migration = (ROOT / "slipway/proofs/probe/migration.py").read_text()
             (versions / "probe.py").write_text(migration.replace("None  # NEWEST", repr(newest(versions))))
     return tree
 
@@ -359,6 +358,6 @@ def is_open(folder: Path) -> bool:
 
 
 def chromium() -> str | None:
-    """The browser for tests/browser: the program that $CHROMIUM names, else the first on the PATH."""
+    """The browser for slipway/proofs/browser: the program that $CHROMIUM names, else the first on the PATH."""
     names = (os.environ.get("CHROMIUM", ""), *CHROMIUMS)
     return next(filter(None, map(shutil.which, names)), None)

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-import engine
-from harness import ROOT, chromium
+from slipway.commands import engine
+from slipway.proofs.harness import ROOT, chromium
 
 
 def engine_problem() -> str | None:
@@ -14,13 +14,13 @@ def engine_problem() -> str | None:
         problem = engine.problem()
     except engine.NoAnswer as silence:  # it has said its version, and nothing after that
         problem = str(silence)
-    return problem and f"{problem}; on a bare Debian machine: sudo .ci/engine"
+    return problem and f"{problem}; on bare Debian: sudo slipway/machine/engine"
 
 
 def browser_problem() -> str | None:
     if chromium():
         return None
-    return "install Chromium or Chrome, or name one, CHROMIUM=/path; on a bare Debian machine: sudo .ci/browser"
+    return "install Chromium or Chrome, or name one, CHROMIUM=/path; on bare Debian: sudo slipway/machine/browser"
 
 
 # By name: the marker of the tests that need it, and why it can't be had, with what to do.
@@ -59,7 +59,7 @@ def pytest_configure_node(node) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(ROOT / "tests/browser"):
+        if item.path.is_relative_to(ROOT / "slipway/proofs/browser"):
             item.add_marker("browser")
         for name in config.stash[MISSING]:
             if item.get_closest_marker(NEEDS[name][0]):

@@ -1,18 +1,16 @@
 """pytest that writes down what became of each test: `record.py FILE MISSING …pytest's own arguments`.
 
 FILE gets a line of JSON for each report when it is there, so that a run that is interrupted has told all the same;
-with --collect-only, a line for each test that would run. MISSING is what needs.missing() said. tools/prove.py reads it.
+with --collect-only, a line for each test that would run. MISSING is what needs.missing() said. `make prove` reads it.
 """
 
 import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
 import pytest
 
-import needs
+from slipway.proofs import needs
 
 EXIT_TIMEOUT = 120  # seconds in which a process that is interrupted removes the containers of its tests
 

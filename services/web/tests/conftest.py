@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from chassis import migrations
 from chassis.settings import Address
-from chassis.testing.postgres import Postgres
+from chassis_testing.postgres import Postgres
 from web.app import create_app
 from web.settings import Settings
 

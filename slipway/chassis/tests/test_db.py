@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from chassis import absence, db, postgres
 from chassis.settings import Settings
-from chassis.testing.postgres import Postgres
+from chassis_testing.postgres import Postgres
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from chassis.entrypoint import permanent
-from chassis.testing.postgres import Postgres, free_port
+from chassis_testing.postgres import Postgres, free_port
 
 DATABASE_COMMAND = [sys.executable, "-c", "print('started')", "gunicorn"]  # a word to wait for
 SECRET = {"SECRET_KEY": "k", "APP_ENV": "test", "LOG_LEVEL": "INFO"}

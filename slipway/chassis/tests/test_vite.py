@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, render_template_string
 
 from chassis import security, static, vite
-from chassis.dev.sources import Sources
+from devserver.sources import Sources
 
 BUILT = Path(__file__).parent / "bundle/built"
 SERVER = "http://localhost:5173"
@@ -83,7 +83,7 @@ def test_while_developing_the_page_takes_everything_from_vites_server_and_may(tm
 def test_production_takes_nothing_from_a_dev_server(root, settings):
     page = made(root, settings, "production", SERVER).test_client().get("/src/main.js")
     assert SERVER not in page.text
-    assert page.headers["Content-Security-Policy"] == security.CONTENT_SECURITY_POLICY
+    assert page.headers["Content-Security-Policy"] == settings.content_security_policy
 
 
 def test_the_development_server_leaves_the_bundles_source_to_vite_and_sees_what_is_built(tmp_path):

@@ -6,14 +6,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-import picture
-from harness import ROOT
+from slipway.commands import picture
+from slipway.proofs.harness import ROOT
 
 PAGES = ("docs/architecture.md", "docs/tutorial.md")
 SVG = "{http://www.w3.org/2000/svg}"
 SOURCE = ROOT / "docs/architecture.toml"
-FOLDERS = "compose|docker|docs|libs|services|templates|tests|tools"
-MADE_LATER = ("services/billing",)  # by what the page says
+FOLDERS = "compose|deploy|docker|docs|libs|services|slipway|templates|tests"
+MADE_LATER = ("services/billing", "deploy/hooks", "libs", "templates")  # by what the pages say
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -21,15 +21,26 @@ def test_every_path_that_it_names_exists(page):
     text = (ROOT / page).read_text()
     paths = re.findall(rf"`((?:{FOLDERS})/[\w./-]+|(?:{FOLDERS}|Makefile))`", text)
     paths += [f"docs/{name}" for name in re.findall(r"\]\(([\w./-]+)\)", text)]
-    chassis = [f"libs/chassis/src/chassis/{name}" for name in re.findall(r"`(\w+\.py)`", text) if name != "models.py"]
+    chassis = [
+        f"slipway/chassis/src/chassis/{name}" for name in re.findall(r"`(\w+\.py)`", text) if name != "models.py"
+    ]
     assert paths
     assert [path for path in paths + chassis if not path.startswith(MADE_LATER) and not (ROOT / path).exists()] == []
 
 
 def test_every_verb_that_it_names_is_one():
-    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "slipway/Makefile").read_text(), re.MULTILINE))
     named = {verb for page in PAGES for verb in re.findall(r"\bmake ([a-z-]+)[`\s]", (ROOT / page).read_text())}
     assert named - verbs - {"and"} == set()
+
+
+def test_every_change_that_a_fork_wants_has_a_place_outside_the_kit():
+    """Rows of "Where a change goes"; `make template-update` replaces the kit whole."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text.partition("## Where a change goes")[2], re.MULTILINE)[1:]
+    assert len(rows) > 20
+    places = {wanted: re.findall(r"`([^`]+)`", place) for wanted, place in rows}
+    assert [wanted for wanted, named in places.items() if not named or "slipway/" in " ".join(named)] == []
 
 
 def test_the_picture_is_text_with_a_title_and_a_description_and_follows_the_readers_scheme():

@@ -7,8 +7,7 @@ from itertools import count
 
 import pytest
 
-import backup
-import init
+from slipway.commands import backup, init
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
+from slipway.commands import ROOT
+
+BENCH = ROOT / "slipway/bench"
 FIGURES = {"images": "added_mb", "redeploys": "redeploy_failed"}  # those that have a target, of some
 
 

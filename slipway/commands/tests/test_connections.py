@@ -2,13 +2,10 @@
 
 import pytest
 
-import connections
-import doctor
-import environment
-import inventory
 from chassis import server
-from harness import ROOT
-from inventory import Service
+from slipway.commands import connections, doctor, environment, inventory
+from slipway.commands.inventory import Service
+from slipway.proofs.harness import ROOT
 
 WEBS = [Service(name) for name in ("web", "billing", "search", "shop")]
 

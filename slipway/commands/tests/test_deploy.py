@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
-TOOLS = Path(__file__).parents[1]
+from slipway.commands import ROOT
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
@@ -41,7 +42,7 @@ class Server:
         if self.directory.exists():
             return
         self.directory.mkdir()
-        (self.directory / "tools").symlink_to(TOOLS)
+        (self.directory / "slipway").symlink_to(ROOT / "slipway")
         self.add_service("web", 'migrate = "migrate"')
         self.env.write_text("SITE_ADDRESS=localhost\nTAG=B\nPREVIOUS_TAG=A\nDEV_PORT=8001\n")
         self.save(
@@ -97,9 +98,9 @@ class Server:
         """This process: the tool, with docker's stand-in."""
         sys.stdout = sys.stderr = said.open("w", buffering=1)
         os.environ.update(TAG=tag, IMAGE_PREFIX="test/")
-        sys.path.insert(0, str(self.directory / "tools"))
-        for path in TOOLS.glob("*.py"):
-            sys.modules.pop(path.stem, None)
+        sys.path.insert(0, str(self.directory))
+        for name in [name for name in sys.modules if name.partition(".")[0] == "slipway"]:
+            del sys.modules[name]
         self.save(steps=0)
 
         def ending(act):
@@ -116,7 +117,7 @@ class Server:
         os.fsync = lambda descriptor: None  # a signal leaves what was written, and a busy disk takes its time
         Path.replace, Path.unlink = ending(Path.replace), ending(Path.unlink)
         sys.argv = ["deploy.py", *([f"--{verb}"] if verb != "deploy" else [])]
-        runpy.run_path(str(self.directory / "tools/deploy.py"), run_name="__main__")
+        runpy.run_module("slipway.commands.deploy", run_name="__main__")
 
     def docker(self, command, env=None, **_) -> subprocess.CompletedProcess:
         code, out, err = self.answer(list(command[1:]), (env or {}).get("TAG") or self.named[0])
@@ -316,7 +317,7 @@ def test_with_a_configuration_that_the_proxy_cannot_use_nothing_is_touched(serve
     server.save(proxy="invalid")
     run = server.make(verb, tag)
     assert (run.code, server.runs, server.named, server.state["migrated"]) == (1, {"B"}, ("B", "A"), []), run.said
-    assert "docker/proxy/Caddyfile: ambiguous site definition: http://" in run.said
+    assert "docker/proxy/caddy/Caddyfile: ambiguous site definition: http://" in run.said
     assert "nothing was changed" in run.said
 
 
@@ -393,13 +394,12 @@ esac
 
 def up(server: Server) -> tuple[subprocess.CompletedProcess, str]:
     """`make up`, and what it told docker."""
-    (server.directory / "tools").unlink()  # a program's own modules are looked for where it really lies
-    shutil.copytree(TOOLS, server.directory / "tools", ignore=shutil.ignore_patterns("tests", "__pycache__"))
     docker = server.directory / "bin/docker"
     docker.parent.mkdir(exist_ok=True)
     docker.write_text(DOCKER)
     docker.chmod(0o755)
-    (server.directory / "Makefile").write_text((TOOLS.parent / "Makefile").read_text())
+    for name in ("Makefile", "docker", "compose"):
+        (server.directory / name).symlink_to(ROOT / name)
     environment = os.environ | {"PATH": f"{docker.parent}{os.pathsep}{os.environ['PATH']}"}
     run = subprocess.run(["make", "up"], cwd=server.directory, env=environment, capture_output=True, text=True)
     return run, docker.with_name("docker.called").read_text()

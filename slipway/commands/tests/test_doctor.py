@@ -8,13 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import doctor
-import engine
-import environment
-import init
-import listeners
-import proxy
-from harness import free_port, wait_until
+from slipway.commands import doctor, engine, environment, init, listeners, proxy
+from slipway.proofs.harness import free_port, wait_until
 
 BAD, HINT, OK = doctor.BAD, doctor.HINT, doctor.OK
 NAMES = "PATH=\n#LOG_LEVEL=INFO\n#WEB_CPUS=1\nSITE_ADDRESS=localhost\n"
@@ -160,7 +155,7 @@ def test_a_registry_out_of_reach_blocks_and_names_both_ways_out(tree, docker, an
     found = faults(doctor.base_images)
     assert {state for state, _ in found} == {BAD}
     assert all("`make bases`" in text and "REGISTRY=" in text for _, text in found)
-    assert len(found) == len(engine.BASES)
+    assert len(found) == len(engine.bases())
 
 
 @pytest.mark.parametrize(("check", "command"), [(doctor.disk, None), (doctor.the_engines_disk, "DockerRootDir")])
@@ -328,7 +323,7 @@ def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch
     docker["ps --quiet --status running proxy"] = (0, "0123456789ab\n")
     state, text = only(doctor.caddyfile)
     assert state == BAD
-    assert text.startswith("docker/proxy/Caddyfile: the proxy serves with the last configuration that worked")
+    assert text.startswith("docker/proxy/caddy/Caddyfile: the proxy serves with the last configuration that worked")
     assert text.endswith(": unrecognized directive: tsl")
     monkeypatch.setattr(proxy, "problem", lambda: None)
     assert faults(doctor.caddyfile) == []

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from harness import ROOT
+from slipway.proofs.harness import ROOT
 
 LAUNCH = {each["name"]: each for each in json.loads((ROOT / ".vscode/launch.json").read_text())["configurations"]}
 DEVCONTAINER = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
@@ -14,11 +14,9 @@ DEVCONTAINER = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text()
 
 def ports():
     """The ports that `make debug` takes where nothing is set."""
-    ask = "import debug, inventory; print(inventory.find('web').dev_port, debug.port())"
+    ask = "from slipway.commands import debug, inventory; print(inventory.find('web').dev_port, debug.port())"
     plain = {name: value for name, value in os.environ.items() if name not in ("DEV_PORT", "DEBUG_PORT")}
-    run = subprocess.run(
-        [sys.executable, "-c", ask], cwd=ROOT / "tools", env=plain, capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
     return [int(port) for port in run.stdout.split()]
 
 
@@ -30,7 +28,7 @@ def test_vs_code_attaches_to_the_port_that_make_debug_listens_on():
 
 def test_vs_code_knows_where_the_repository_is_in_the_container():
     (mapping,) = LAUNCH["Attach to make debug, with Docker"]["pathMappings"]
-    mounts = re.findall(r"\.\.:(/app\S*)", (ROOT / "compose/service.yaml").read_text())
+    mounts = re.findall(r"\.\./\.\.:(/app\S*)", (ROOT / "slipway/compose/service.yaml").read_text())
     assert {mapping["remoteRoot"]} == set(mounts)
     assert mapping["localRoot"] == "${workspaceFolder}"
     assert "pathMappings" not in LAUNCH["Attach to make debug, native"]

@@ -1,8 +1,8 @@
-"""`.env` as the tools read it; tests/stack/test_tools.py compares that with compose."""
+"""`.env` as the tools read it; slipway/proofs/stack/test_tools.py compares that with compose."""
 
 import pytest
 
-import environment
+from slipway.commands import environment
 
 
 @pytest.fixture

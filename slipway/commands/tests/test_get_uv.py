@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-import wheels
-from get_uv import VERSION
-from harness import ROOT
+from slipway.commands.get_uv import VERSION
+from slipway.proofs import wheels
 
 HERE = ".".join(f"{libc}_{platform.machine()}" for libc in ("manylinux_2_17", "musllinux_1_1", "macosx_11_0"))
 
@@ -18,7 +17,7 @@ def fetch(folder, index):
     """Runs it by the Python of the environment, which has no pip."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     return subprocess.run(
-        [sys.executable, ROOT / "tools/get_uv.py", folder / "kept/bin/uv"],
+        [sys.executable, "-m", "slipway.commands.get_uv", folder / "kept/bin/uv"],
         env=environment | {"PIP_INDEX_URL": index},
         capture_output=True,
         text=True,

@@ -3,12 +3,12 @@
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-MAKEFILE = (ROOT / "Makefile").read_text()
+from slipway.commands import ROOT
+
+MAKEFILES = "".join((ROOT / name).read_text() for name in ("Makefile", "slipway/Makefile"))
 LACKING = {
     "make": r"^\.ONESHELL|^undefine |^private |^[\w-]+ *!= |&: |\$\((file|guile|intcmp|let) ",
     "bash": r"\b(mapfile|readarray|coproc|declare -[An]|local -n)\b|\|&|&>>|\$\{\w+(,|\^|@)",
@@ -18,8 +18,8 @@ LACKING = {
 
 
 @pytest.mark.parametrize("what", LACKING)
-def test_the_makefile_uses_nothing_that_macos_lacks(what):
-    assert re.findall(rf".*(?:{LACKING[what]}).*", MAKEFILE, re.MULTILINE) == []
+def test_the_makefiles_use_nothing_that_macos_lacks(what):
+    assert re.findall(rf".*(?:{LACKING[what]}).*", MAKEFILES, re.MULTILINE) == []
 
 
 AWKWARD = """two words, "one" 'quoted'; exit 3 #"""
@@ -34,6 +34,7 @@ AWKWARD = """two words, "one" 'quoted'; exit 3 #"""
 )  # fmt: skip
 def test_what_is_typed_reaches_the_program_as_it_was_typed(tmp_path, verb, variable):
     """The program is a stand-in that prints its words and its environment."""
+    (tmp_path / "slipway").symlink_to(ROOT / "slipway")
     program = tmp_path / "python"
     program.write_text('#!/bin/sh\nprintf "<%s>\\n" "$@"\nenv | sed "s/^[A-Z_]*=\\(.*\\)/<\\1>/"\n')
     program.chmod(0o755)

@@ -2,8 +2,8 @@
 
 import re
 
-from contract.promises import PROMISES
-from harness import ROOT
+from slipway.proofs.contract.promises import PROMISES
+from slipway.proofs.harness import ROOT
 
 TEXT = (ROOT / "docs/promises.md").read_text()
 

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import ROOT, path_without, wait_until
+from slipway.proofs.harness import ROOT, path_without, wait_until
 
 PROMISES = """
 ## Image
 
-| 1 | It keeps its word | `tests/stack/test_good.py::test_it_keeps_its_word` |
-| 2 | It breaks <nothing> | `tests/stack/test_bad.py::test_it_breaks_nothing` |
-| 3 | It runs in a container | `tests/stack/test_bad.py::test_it_runs_in_a_container` |
+| 1 | It keeps its word | `slipway/proofs/stack/test_good.py::test_it_keeps_its_word` |
+| 2 | It breaks <nothing> | `slipway/proofs/stack/test_bad.py::test_it_breaks_nothing` |
+| 3 | It runs in a container | `slipway/proofs/stack/test_bad.py::test_it_runs_in_a_container` |
 | 4 | It is tidy | `make lint` |
 """
 # Without the plugins that are loaded where they are installed: each process would take two seconds to start.
 PYPROJECT = """
 [tool.pytest]
-pythonpath = ["tests", "tools"]
+pythonpath = ["."]
 addopts    = ["-p", "xdist.plugin"]
 markers    = ["alone", "containers"]
 """
@@ -87,19 +87,27 @@ class Tree:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     home = tmp_path_factory.mktemp("tree")
-    shutil.copytree(ROOT / "tools", home / "tools", ignore=shutil.ignore_patterns("tests"))
-    for name in ("Makefile", "tests/conftest.py", "tests/harness.py", "tests/needs.py", "tests/record.py"):
-        (home / name).parent.mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "slipway/commands", home / "slipway/commands", ignore=shutil.ignore_patterns("tests"))
+    for name in (
+        "Makefile",
+        "slipway/Makefile",
+        "slipway/proofs/conftest.py",
+        "slipway/proofs/harness.py",
+        "slipway/proofs/needs.py",
+        "slipway/proofs/plugin.py",
+        "slipway/proofs/record.py",
+    ):
+        (home / name).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(ROOT / name, home / name)
     for name, text in {
         "docs/promises.md": PROMISES,
-        "tests/stack/test_bad.py": BAD,
-        "tests/stack/test_good.py": GOOD,
+        "slipway/proofs/stack/test_bad.py": BAD,
+        "slipway/proofs/stack/test_good.py": GOOD,
         "pyproject.toml": PYPROJECT,
         "uv.lock": "",
         "chromium": "#!/bin/sh\necho A browser 1.2\n",
     }.items():
-        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).parent.mkdir(exist_ok=True, parents=True)
         (home / name).write_text(text)
     (home / "chromium").chmod(0o755)
     # The environment of this run, and newer than what would have make install it again.
@@ -191,13 +199,13 @@ def test_what_cannot_be_proved_is_one_line_before_anything_runs(tree, command, s
 
 
 def test_an_interrupted_run_leaves_its_page(tree):
-    (tree.directory / "tests/stack/test_slow.py").write_text(SLOW)
+    (tree.directory / "slipway/proofs/stack/test_slow.py").write_text(SLOW)
     with tree.prove("make prove p=slow") as run:
         record = tree.directory / ".cache/prove.jsonl"
         wait_until("the first test's end", lambda: '"teardown"' in record.read_text())
         os.killpg(run.pid, signal.SIGINT)
         said = run.communicate()[0]
-    (tree.directory / "tests/stack/test_slow.py").unlink()
+    (tree.directory / "slipway/proofs/stack/test_slow.py").unlink()
     assert run.returncode != 0
     assert "Tests: 1 passed, 0 failed, 0 not proven, 1 not reached" in said
     assert "Unfinished: it still runs, or it was interrupted." in tree.page

@@ -10,15 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-import backup
-import rotate
+from slipway.commands import backup, rotate
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
 OLD = "the-former-one-of-thirty-two-characters-and-more"
 DOCKER = """\
 #!/bin/sh
-# compose exec -T db /opt/postgres/roles.sh ROLE
+# compose exec -T db /opt/slipway/postgres/roles.sh ROLE
 [ ! -e before ] || { rm before; kill -9 $PPID; exit 1; }
 role=$6 new=$(cat) was=$(cat role-$6)
 [ "$new" ] || echo empty >sent

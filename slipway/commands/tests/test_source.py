@@ -2,11 +2,11 @@
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from slipway.commands import ROOT
+
 HTTPS = "https://git.example/team/shop.git"
 
 
@@ -34,6 +34,7 @@ def test_the_source_is_the_remotes_address_without_a_login(tmp_path, monkeypatch
     for name in ("SOURCE", "MAKEFLAGS", "MAKELEVEL", "GIT_DIR"):
         monkeypatch.delenv(name, raising=False)
     shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "slipway").symlink_to(ROOT / "slipway")
     (tmp_path / "show.mk").write_text("show:\n\t@printenv SOURCE\n")
     git = ["git", "-C", tmp_path]
     subprocess.run([*git, "init", "--quiet"], check=True)

@@ -2,7 +2,7 @@
 
 import subprocess
 
-import tree
+from slipway.commands import tree
 
 
 def test_a_source_archive_has_the_same_files_as_a_repository(tmp_path):

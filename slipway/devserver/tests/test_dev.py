@@ -1,4 +1,4 @@
-"""The parts of the development server, each alone; tests/stack/test_dev.py has it whole."""
+"""The parts of the development server, each alone; slipway/proofs/stack/test_dev.py has it whole."""
 
 import io
 import os
@@ -13,9 +13,9 @@ import sqlalchemy
 from flask import Flask, Response, request
 
 from chassis import request_id
-from chassis.dev import database, debugger, dependencies, layer, libraries, live, page, sources, sql, waiting
-from chassis.dev.state import Stamp, State
 from chassis.schema import Schema
+from devserver import database, debugger, dependencies, layer, libraries, live, page, sources, sql, waiting
+from devserver.state import Stamp, State
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def tree(tmp_path):
         ("services/web/src/web/static/style.css", "style"),
         ("services/web/pyproject.toml", "dependencies"),
         ("uv.lock", "dependencies"),
-        ("libs/chassis/src/chassis/dev/live.py", "server"),
+        ("slipway/devserver/src/devserver/live.py", "server"),
         ("services/web/tests/test_new.py", None),
         ("services/web/src/web/.app.py.swp", None),
         ("services/web/src/web/app.py~", None),

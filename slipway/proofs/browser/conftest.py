@@ -18,8 +18,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, Response, sync_playwright
 
-import harness
-from harness import ROOT, Stack, copy_tree, free_port, ports, started, unique, wait_until
+from slipway.proofs import harness
+from slipway.proofs.harness import ROOT, Stack, copy_tree, free_port, ports, started, unique, wait_until
 
 PICTURES = ROOT / ".cache/screenshots"
 STOP_TIMEOUT = 30  # seconds
@@ -81,13 +81,17 @@ class native:
         self.directory, self.port, self.settings = directory, free_port(), settings
 
     def __enter__(self) -> Site:
-        sources = [self.directory / "libs/chassis/src", *self.directory.glob("services/*/src")]
+        sources = [self.directory / "slipway/chassis/src", *self.directory.glob("services/*/src")]
         environment = Stack(self.directory, "native").environment | self.settings
         environment |= {"DEV_PORT": str(self.port), "PYTHONPATH": os.pathsep.join(map(str, sources))}
         self.log = self.directory / "native.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "tools/native.py"], cwd=self.directory, env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "slipway.commands.native"],
+                cwd=self.directory,
+                env=environment,
+                stdout=log,
+                stderr=log,
             )
         url = f"http://localhost:{self.port}"
         try:

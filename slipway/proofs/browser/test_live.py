@@ -1,6 +1,6 @@
 """An open page follows the code while developing: it is never older than what was saved last."""
 
-from harness import wait_until
+from slipway.proofs.harness import wait_until
 
 APP = "services/web/src/web/app.py"
 HOME = "services/web/src/web/templates/home.html"

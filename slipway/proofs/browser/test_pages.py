@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from harness import wait_until
+from slipway.proofs.harness import wait_until
 
 LOOKS = {
     "light and wide": {},

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import proof
+from slipway.commands import proof
 
 LOOKS = {
     "light and wide": {},
@@ -15,24 +15,29 @@ LOOKS = {
 PROMISES = """
 ## Image
 
-| 1 | It runs as a numeric user that is not root | `tests/stack/test_a.py::test_one` |
-| 2 | Its base is not `latest`, whatever <b>others</b> say | `tests/stack/test_a.py::test_two`, contract 2 |
-| 3 | It works read-only, with no capability and no new privileges, under limits | `tests/stack/test_a.py::test_three` |
+| 1 | It runs as a numeric user that is not root | `slipway/proofs/stack/test_a.py::test_one` |
+| 2 | Its base is not `latest`, whatever <b>others</b> say | `slipway/proofs/stack/test_a.py::test_two`, contract 2 |
+| 3 | It works read-only, with no capability, under limits | `slipway/proofs/stack/test_a.py::test_three` |
 | 4 | hadolint finds nothing | `make lint` |
 
 ## Deploy
 
-| 5 | A redeploy under 50 requests a second, with slow ones in flight, fails none | `tests/stack/test_b.py::test_five` |
-| 6 | A rollback restores the former image | `tests/stack/test_away.py::test_six` |
+| 5 | A redeploy under load, with slow requests in flight, fails none | `slipway/proofs/stack/test_b.py::test_five` |
+| 6 | A rollback restores the former image | `slipway/proofs/stack/test_away.py::test_six` |
 """
 EVENTS = [
-    ("tests/stack/test_a.py::test_one", "passed", None, []),
-    ("tests/stack/test_a.py::test_two", "failed", "AssertionError: assert '<latest>' not in 'python:latest'", []),
-    ("tests/contract/test_contract.py::test_our_image_keeps[web-2]", "passed", None, ["python:3.14"]),
-    ("tests/stack/test_a.py::test_three", "skipped", "no engine", []),
-    ("tests/stack/test_b.py::test_five", "passed", None, ["3209 requests, 0 failed, p99 0.30 s"]),
-    ("tests/stack/test_b.py::test_that_proves_no_promise[it's $HOME]", "passed", None, []),
-    ("tests/stack/test_b.py::test_that_fails_and_proves_no_promise", "failed", "TimeoutError: after 30 s", []),
+    ("slipway/proofs/stack/test_a.py::test_one", "passed", None, []),
+    (
+        "slipway/proofs/stack/test_a.py::test_two",
+        "failed",
+        "AssertionError: assert '<latest>' not in 'python:latest'",
+        [],
+    ),
+    ("slipway/proofs/contract/test_contract.py::test_our_image_keeps[web-2]", "passed", None, ["python:3.14"]),
+    ("slipway/proofs/stack/test_a.py::test_three", "skipped", "no engine", []),
+    ("slipway/proofs/stack/test_b.py::test_five", "passed", None, ["3209 requests, 0 failed, p99 0.30 s"]),
+    ("slipway/proofs/stack/test_b.py::test_that_proves_no_promise[it's $HOME]", "passed", None, []),
+    ("slipway/proofs/stack/test_b.py::test_that_fails_and_proves_no_promise", "failed", "TimeoutError: after 30 s", []),
 ]
 
 

@@ -8,8 +8,8 @@ import time
 import httpx
 import pytest
 
-from browser.conftest import PICTURES
-from harness import ROOT
+from slipway.proofs.browser.conftest import PICTURES
+from slipway.proofs.harness import ROOT
 
 MINUTES = float(os.environ.get("SCREENSHOTS", 0))
 LARGEST = 100_000  # bytes of a picture, which every clone carries

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cached_property
 
-from contract.container import START, Container, NotServing, Stop, docker, until
-from contract.promises import HARDENED, PROMISES, Broken, Promise, expect_clean, is_object
-from contract.subject import KILLED, Subject, as_options
+from slipway.proofs.contract.container import START, Container, NotServing, Stop, docker, until
+from slipway.proofs.contract.promises import HARDENED, PROMISES, Broken, Promise, expect_clean, is_object
+from slipway.proofs.contract.subject import KILLED, Subject, as_options
 
 ANY_IMAGE = (1, 2, 4, 5, 6, 7, 8, 9, 10)
 PROMPT = 3.0  # seconds to stop, with no round of work under way

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from contract.container import NotServing, Stop, shown, until
-from contract.contents import File, secrets_in_text
-from contract.subject import CROWD, KILLED, Subject, as_options
+from slipway.proofs.contract.container import NotServing, Stop, shown, until
+from slipway.proofs.contract.contents import File, secrets_in_text
+from slipway.proofs.contract.subject import CROWD, KILLED, Subject, as_options
 
 UNREACHED = "let SIGTERM reach the server: see 14"
 AT_ONCE = 2.0  # seconds

@@ -1,4 +1,4 @@
-"""Scores an image against the contract: `IMAGE=any/image:tag tests/contract/report.py`.
+"""Scores an image against the contract: `IMAGE=any/image:tag slipway/proofs/contract/report.py`.
 
 From the environment: IMAGE, and where the defaults don't fit PORT=8000, HEALTH=/health/ready,
 SLOW=/a/slow/route, MIGRATE="a command", ENV="A=b C=d". Exit codes: 0 every promise is kept; 1 not so;
@@ -8,13 +8,10 @@ SLOW=/a/slow/route, MIGRATE="a command", ENV="A=b C=d". Exit codes: 0 every prom
 import os
 import signal
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from contract.container import shown
-from contract.promises import PROMISES, Broken, NotJudged, Promise
-from contract.subject import BadInput, Subject, Wanted
+from slipway.proofs.contract.container import shown
+from slipway.proofs.contract.promises import PROMISES, Broken, NotJudged, Promise
+from slipway.proofs.contract.subject import BadInput, Subject, Wanted
 
 KEPT, NOT_KEPT, NOTHING = 0, 1, 2
 GREEN, RED, YELLOW, FAINT, BOLD = 32, 31, 33, 2, 1

@@ -21,8 +21,8 @@ from typing import Any, Self
 
 import httpx
 
-from contract import contents
-from contract.container import (
+from slipway.proofs.contract import contents
+from slipway.proofs.contract.container import (
     BESIDE,
     START,
     BadInput,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from contract.programs import SCRIPT, WORKER, Script, Worker
-from contract.promises import PROMISES, Broken, NotJudged, Promise
-from contract.subject import Subject, Wanted
-from harness import SERVICES, Service, built
+from slipway.proofs.contract.programs import SCRIPT, WORKER, Script, Worker
+from slipway.proofs.contract.promises import PROMISES, Broken, NotJudged, Promise
+from slipway.proofs.contract.subject import Subject, Wanted
+from slipway.proofs.harness import SERVICES, Service, built
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from contract import contents, promises, report
-from contract.promises import LEFTOVERS, PROMISES, Broken, NotJudged, Promise
-from harness import wait_until
+from slipway.proofs.contract import contents, promises, report
+from slipway.proofs.contract.promises import LEFTOVERS, PROMISES, Broken, NotJudged, Promise
+from slipway.proofs.harness import wait_until
 
 REPORT = Path(report.__file__)
 BASE = f"{os.environ.get('REGISTRY', '')}python:3.14-slim-trixie"

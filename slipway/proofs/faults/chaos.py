@@ -17,17 +17,21 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
 import httpx
 
-import needs
-from faults.injection import Faulty, faulty_production, fill_the_disk, free_the_disk, kill, silent_resolver
-from harness import copy_tree, wait_until, with_probe
-from stack.loadtest import LoadTest
+from slipway.proofs import needs
+from slipway.proofs.faults.injection import (
+    Faulty,
+    faulty_production,
+    fill_the_disk,
+    free_the_disk,
+    kill,
+    silent_resolver,
+)
+from slipway.proofs.harness import copy_tree, wait_until, with_probe
+from slipway.proofs.stack.loadtest import LoadTest
 
-OVERLAY = "tests/faults/small-disk.yaml:tests/faults/chaos.yaml"
+OVERLAY = "slipway/proofs/faults/small-disk.yaml:slipway/proofs/faults/chaos.yaml"
 SLOT = 8.0  # seconds from one fault to the next
 HOLD = 3.0  # seconds that a fault lasts which does not end by itself
 CUT_OFF = 6.0  # seconds: over those after which a connection gives up (tcp_user_timeout)

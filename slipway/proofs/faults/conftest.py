@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.injection import Faulty, Load, faulty_production
+from slipway.proofs.faults.injection import Faulty, Load, faulty_production
 
 FIGURES = pytest.StashKey[list]()
 COLUMNS = ("fault", "requests", "errors", "flip", "recover", "rows lost")

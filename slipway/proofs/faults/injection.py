@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from harness import Stack, ports, started, to_host, unique, wait_until
+from slipway.proofs.harness import Stack, ports, started, to_host, unique, wait_until
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Load:
 
 
 class Faulty(Stack):
-    """Production with the probe, and tests/faults/faults.yaml over it."""
+    """Production with the probe, and slipway/proofs/faults/faults.yaml over it."""
 
     def url(self, service: str, path: str = "") -> str:
         return f"http://{self.compose('port', service, '8000').stdout.strip()}{path}"
@@ -103,7 +103,9 @@ def as_root() -> list[str]:
 
 
 @contextmanager
-def faulty_production(tree: Path, overlay: str = "tests/faults/faults.yaml", **settings: object) -> Iterator[Faulty]:
+def faulty_production(
+    tree: Path, overlay: str = "slipway/proofs/faults/faults.yaml", **settings: object
+) -> Iterator[Faulty]:
     files = f"compose/base.yaml:compose/prod.yaml:compose/web.yaml:{overlay}"
     environment = {"COMPOSE_FILE": files, "COMPOSE_ENV_FILES": ".env", **ports(), **settings}
     with started(Faulty(tree, unique("faults"), **environment)) as stack:
@@ -126,7 +128,7 @@ def silent_resolver(stack: Faulty, service: str) -> Iterator[None]:
 
 
 def fill_the_disk(stack: Faulty) -> None:
-    """Under Postgres; for a stack with tests/faults/small-disk.yaml."""
+    """Under Postgres; for a stack with slipway/proofs/faults/small-disk.yaml."""
     stack.compose("exec", "-T", "db", "sh", "-c", "head -c 1G /dev/zero > /var/lib/postgresql/filler; true")
 
 

@@ -7,8 +7,7 @@ from itertools import islice
 
 import pytest
 
-from faults.chaos import FAULTS, Fault, Ledger, Request, Slot, plan
-from harness import ROOT
+from slipway.proofs.faults.chaos import FAULTS, Fault, Ledger, Request, Slot, plan
 
 SEED = "834"  # Postgres killed, a replica cut off, a full disk, a replica restarted, one killed, Postgres frozen
 
@@ -17,7 +16,7 @@ SEED = "834"  # Postgres killed, a replica cut off, a full disk, a replica resta
 @pytest.mark.alone
 def test_a_minute_of_chaos_loses_and_doubles_no_write_and_every_fault_keeps_its_bound(record_property):
     environment = os.environ | {"CHAOS_SECONDS": "60", "CHAOS_SEED": SEED}
-    command = [sys.executable, ROOT / "tests/faults/chaos.py"]
+    command = [sys.executable, "-m", "slipway.proofs.faults.chaos"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     print(run.stdout, run.stderr)
     assert run.returncode == 0
@@ -60,6 +59,6 @@ def test_a_seed_gives_the_same_faults_again_and_a_round_has_all_kinds():
     ],
 )
 def test_bad_input_is_one_line(setting, said):
-    command = [sys.executable, ROOT / "tests/faults/chaos.py"]
+    command = [sys.executable, "-m", "slipway.proofs.faults.chaos"]
     run = subprocess.run(command, env=os.environ | setting, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stderr) == (1, f"make chaos: {said}\n")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from faults.injection import (
+from slipway.proofs.faults.injection import (
     Load,
     as_root,
     fault_and_recovery,
@@ -18,7 +18,7 @@ from faults.injection import (
     silent_resolver,
     status,
 )
-from harness import wait_until
+from slipway.proofs.harness import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
@@ -221,7 +221,9 @@ def test_connections_exhausted(stack, figures):
 
 
 def test_a_full_disk_is_503_for_writes_and_nothing_for_reads(probed_checkout, figures):
-    with faulty_production(probed_checkout, "tests/faults/faults.yaml:tests/faults/small-disk.yaml") as stack:
+    with faulty_production(
+        probed_checkout, "slipway/proofs/faults/faults.yaml:slipway/proofs/faults/small-disk.yaml"
+    ) as stack:
         with Load(stack.url("web-a", "/probe/rows"), "POST") as load:
             wait_until("some writes", lambda: acknowledged(load) > 20)
             fill_the_disk(stack)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from faults.injection import status
-from harness import wait_until
+from slipway.proofs.faults.injection import status
+from slipway.proofs.harness import wait_until
 
 pytestmark = pytest.mark.containers
 

@@ -7,8 +7,8 @@ from datetime import datetime
 import httpx
 import pytest
 
-from faults.injection import status
-from harness import wait_until
+from slipway.proofs.faults.injection import status
+from slipway.proofs.harness import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.injection import Load, kill, seconds_until, status
-from harness import wait_until
+from slipway.proofs.faults.injection import Load, kill, seconds_until, status
+from slipway.proofs.harness import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import pytest
 
-import get_uv
-import wheels
-from harness import OURS, ROOT, Developed, free_port, make_dev, path_without, wait_until
-from template.forks import Fork, complaint
+from slipway.commands import get_uv
+from slipway.proofs import wheels
+from slipway.proofs.forks.fork import Fork, complaint
+from slipway.proofs.harness import OURS, ROOT, Developed, free_port, make_dev, path_without, wait_until
 
 SHORT = ("s=web", "args=-k health")
 NOBODY = 65534

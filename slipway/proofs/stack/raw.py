@@ -6,7 +6,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 
-from harness import Stack
+from slipway.proofs.harness import Stack
 
 
 @dataclass

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from harness import ROOT, edited, wait_until
-from stack.raw import Line, request
+from slipway.proofs.harness import ROOT, edited, wait_until
+from slipway.proofs.stack.raw import Line, request
 
 pytestmark = pytest.mark.containers
 
@@ -269,7 +269,7 @@ def in_a_flood(probed, line, record_property, lasting: int) -> tuple[float, floa
             told = probed.run("docker", "stats", "--no-stream", "--format", "{{.MemPerc}}", proxy).stdout
             memory.append(float(told.strip().rstrip("%")))
 
-    flood = [sys.executable, str(ROOT / "tests/stack/flood.py"), str(line.port), str(lasting), str(STREAMS)]
+    flood = [sys.executable, str(ROOT / "slipway/proofs/stack/flood.py"), str(line.port), str(lasting), str(STREAMS)]
     clients = [subprocess.Popen(flood) for _ in range(FLOODS)]
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -325,7 +325,7 @@ http.server.ThreadingHTTPServer(("", 8001), Echo).serve_forever()
 @pytest.fixture(scope="module")
 def echo(probed, line):
     """The proxy in front of a program that answers with the headers that it was sent."""
-    caddyfile = probed.directory / "docker/proxy/Caddyfile"
+    caddyfile = probed.directory / "docker/proxy/caddy/Caddyfile"
     kept = caddyfile.read_text()
     probed.compose("exec", "--detach", "web-a", "timeout", "60", "python", "-c", ECHO)
     caddyfile.write_text(kept.replace("{args[0]}-a:8000 {args[0]}-b:8000", "{args[0]}-a:8001"))

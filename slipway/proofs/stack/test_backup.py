@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import Stack, copy_tree, ports, started, unique, wait_until, with_probe
+from slipway.proofs.harness import Stack, copy_tree, ports, started, unique, wait_until, with_probe
 
 pytestmark = pytest.mark.containers
 
-SCRIPT = "/opt/postgres/backup.sh"
+SCRIPT = "/opt/slipway/postgres/backup.sh"
 ROWS = "/probe/rows"
 
 
@@ -290,7 +290,7 @@ def test_a_backup_of_a_later_release_is_taken_as_it_is(stack, dump):
 
 def test_an_extension_that_only_a_superuser_may_create_is_no_obstacle(stack, dump):
     """It stands in database.sql, and its comment, which is in every dump, is the superuser's to write."""
-    script = stack.directory / "docker/postgres/database.sql"
+    script = stack.directory / "docker/database.sql"
     written = script.read_text()
     stack.sql("CREATE EXTENSION pg_stat_statements")
     script.write_text(written + "CREATE EXTENSION pg_stat_statements;\n")
@@ -328,7 +328,7 @@ def test_on_a_terminal_the_databases_name_must_be_typed(stack, dump, typed, rest
 
 def test_a_full_disk_leaves_nothing_half_written(stack):
     before = files(stack.directory / "backups")
-    run = stack.run("bash", "-c", "ulimit -f 1; exec python3 tools/backup.py backup web", check=False)
+    run = stack.run("bash", "-c", "ulimit -f 1; exec python3 -m slipway.commands.backup backup web", check=False)
     assert "backups" in refusal(run)
     assert files(stack.directory / "backups") == before
 
@@ -401,7 +401,7 @@ def test_dumps_from_a_clock_that_was_ahead_neither_count_nor_push_others_out(sta
 def test_scheduled_backups_of_one_second_have_a_file_each(stack):
     directory = stack.directory / "backups/scheduled"
     before = files(directory)
-    keep = "for turn in 1 2; do /opt/postgres/backup.sh keep web & done; wait -n; wait -n"
+    keep = "for turn in 1 2; do /opt/slipway/postgres/backup.sh keep web & done; wait -n; wait -n"
     options = ["run", "--rm", "-T", "--no-deps", "--env", "BACKUP_KEEP=9"]
     stack.compose(*options, "backup", "bash", "-euc", keep, env=stack.environment | {"COMPOSE_PROFILES": "backup"})
     made = files(directory) - before

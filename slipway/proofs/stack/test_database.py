@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from harness import SERVICES
+from slipway.proofs.harness import SERVICES
 
 pytestmark = pytest.mark.containers
 

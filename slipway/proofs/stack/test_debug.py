@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dap import Editor
-from harness import Stack, copy_tree, free_port, unique, wait_until
+from slipway.proofs.dap import Editor
+from slipway.proofs.harness import Stack, copy_tree, free_port, unique, wait_until
 
 VIEW = "services/web/src/web/home.py"
 
@@ -93,7 +93,7 @@ def test_a_breakpoint_in_a_view_stops_there_and_the_next_session_has_what_was_sa
         editor.request("continue", threadId=stopped["threadId"])
         assert page.result(30).status_code == 200
 
-        health = debugged.directory / "libs/chassis/src/chassis/health.py"
+        health = debugged.directory / "slipway/chassis/src/chassis/health.py"
         health.write_text(health.read_text().replace('status="alive"', 'status="saved while debugging"'))
         editor.request("setBreakpoints", source={"path": str(view)}, breakpoints=[])
         assert debugged.get("/health/live").json()["status"] == "alive"
@@ -127,7 +127,7 @@ def test_a_port_that_is_taken_is_one_line(debugged):
 
 @pytest.mark.containers
 def test_the_production_image_has_no_debugger(image):
-    look = "import importlib.util as u; print([n for n in ('debugpy', 'chassis.dev') if u.find_spec(n)])"
+    look = "import importlib.util as u; print([n for n in ('debugpy', 'devserver') if u.find_spec(n)])"
     command = ["docker", "run", "--rm", image, "python", "-c", look]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -11,14 +11,14 @@ from functools import partial
 
 import pytest
 
-from faults.injection import faulty_production
-from harness import copy_tree, wait_until, with_probe
-from stack.loadtest import LoadTest
+from slipway.proofs.faults.injection import faulty_production
+from slipway.proofs.harness import copy_tree, wait_until, with_probe
+from slipway.proofs.stack.loadtest import LoadTest
 
 pytestmark = pytest.mark.containers
 alone = pytest.mark.alone
 
-NEVER_READY = "RUN echo 'Schema.behind = lambda self, current: True' >> /app/libs/chassis/src/chassis/schema.py"
+NEVER_READY = "RUN echo 'Schema.behind = lambda self, current: True' >> /app/slipway/chassis/src/chassis/schema.py"
 CRASHES = "RUN echo 'raise RuntimeError(\"this release is broken\")' >> /app/services/web/gunicorn.conf.py"
 BAD_MIGRATION = """
 RUN printf 'from alembic import op\\nrevision, down_revision = "bad", "{head}"\\n\\
@@ -33,7 +33,7 @@ BRIEF = {"TEST_DRAIN_DELAY": "3"}
 def stack(tmp_path_factory):
     """Production with a slow route, deployed once; releases are images made from its own."""
     tree = with_probe(copy_tree(tmp_path_factory.mktemp("deploy")))
-    with faulty_production(tree, "tests/stack/deploys.yaml") as stack:
+    with faulty_production(tree, "slipway/proofs/stack/deploys.yaml") as stack:
         yield stack
 
 
@@ -154,7 +154,7 @@ def test_an_unknown_release_is_one_line(stack):
 def killed(stack, tag, replica, whole):
     """A deploy that SIGKILL ends while that replica drains: its process alone, or all that it has started."""
     environment = stack.environment | BRIEF | {"TAG": tag}
-    command, pipe = [sys.executable, "tools/deploy.py"], subprocess.PIPE
+    command, pipe = [sys.executable, "-m", "slipway.commands.deploy"], subprocess.PIPE
     process = subprocess.Popen(command, cwd=stack.directory, env=environment, stdout=pipe, start_new_session=True)
     said = b""
     while f"  {replica}".encode() not in said:
@@ -222,7 +222,7 @@ def free(lock):
 def test_a_configuration_that_the_proxy_cannot_use_is_refused_and_nothing_is_touched(stack):
     names = ("web-a", "web-b", "proxy")
     before = {name: stack.container(name)["Id"] for name in names}, tags(stack)
-    caddyfile = stack.directory / "docker/proxy/Caddyfile"
+    caddyfile = stack.directory / "docker/proxy/caddy/Caddyfile"
     kept = caddyfile.read_text()
     caddyfile.write_text(kept + "\nlocalhost {\n\trespond nothing\n")
     try:
@@ -230,7 +230,7 @@ def test_a_configuration_that_the_proxy_cannot_use_is_refused_and_nothing_is_tou
     finally:
         caddyfile.write_text(kept)
     assert run.returncode != 0
-    assert "make deploy: the proxy can't use docker/proxy/Caddyfile: " in run.stderr
+    assert "make deploy: the proxy can't use docker/proxy/caddy/Caddyfile: " in run.stderr
     assert "nothing was changed" in run.stderr
     assert ({name: stack.container(name)["Id"] for name in names}, tags(stack)) == before
     assert not (stack.directory / ".deploy.attempt").exists()

@@ -14,7 +14,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from harness import Stack, copy_tree, developing, unique, wait_until, with_probe
+from slipway.proofs.harness import Stack, copy_tree, developing, unique, wait_until, with_probe
 
 VIEWS = """
     @app.get("/word")
@@ -121,7 +121,7 @@ def test_code_that_cannot_start_is_a_page_with_the_line_until_the_next_good_save
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-@pytest.mark.parametrize("file", ["libs/chassis/src/chassis/server.py", "services/web/gunicorn.conf.py"])
+@pytest.mark.parametrize("file", ["slipway/chassis/src/chassis/server.py", "services/web/gunicorn.conf.py"])
 def test_what_the_server_itself_is_made_of_may_break_and_be_mended_too(dev, file):
     source = dev.stack.directory / file
     with saved(source, "from nowhere import nothing\n"):
@@ -147,7 +147,7 @@ def test_wrong_settings_are_a_page_that_names_each_of_them(dev):
 
 
 def test_a_save_in_the_chassis_counts_and_so_does_one_made_while_the_app_loads(dev):
-    source = dev.stack.directory / "libs/chassis/src/chassis/health.py"
+    source = dev.stack.directory / "slipway/chassis/src/chassis/health.py"
     good = source.read_text()
     for word in ("once", "twice", "thrice"):  # not waiting for the reload in between
         source.write_text(good.replace('status="alive"', f'status="{word}"'))
@@ -295,7 +295,7 @@ def test_open_pages_take_no_thread_and_survive_a_reload(dev):
 
 
 def test_an_edit_of_the_development_server_itself_starts_it_anew_on_the_same_port(dev):
-    source = dev.stack.directory / "libs/chassis/src/chassis/dev/sql.py"
+    source = dev.stack.directory / "slipway/devserver/src/devserver/sql.py"
     good = source.read_text()
     source.write_text(good + "\nimport a_module_that_is_not_there\n")
     wait_until("the refusal", lambda: "it goes on as it was" in dev.log)
@@ -356,7 +356,7 @@ def test_a_taken_port_is_one_line_that_names_the_way_out(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         stack = Stack(copy_tree(tmp_path), unique("port"), DEV_PORT=taken.getsockname()[1], DOCKER="no")
-        run = stack.run(sys.executable, "tools/dev.py", check=False)
+        run = stack.run(sys.executable, "-m", "slipway.commands.dev", check=False)
     assert run.returncode != 0
     assert len(run.stderr.strip().splitlines()) == 1
     assert "DEV_PORT=" in run.stderr

@@ -6,13 +6,13 @@ import tomllib
 
 import pytest
 
-from harness import ROOT, SERVICES
+from slipway.proofs.harness import ROOT, SERVICES
 
 pytestmark = pytest.mark.containers
 
 ALLOWED = {
     (each["service"], each["rule"], each.get("value", ""))
-    for each in tomllib.loads((ROOT / "tests/stack/allowed.toml").read_text())["deviation"]
+    for each in tomllib.loads((ROOT / "tests/allowed.toml").read_text())["deviation"]
 }
 
 

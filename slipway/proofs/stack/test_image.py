@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import ROOT, copy_tree, unique
+from slipway.proofs.harness import ROOT, copy_tree, unique
 
 pytestmark = pytest.mark.containers
 
@@ -125,7 +125,7 @@ def test_labels_change_no_layer(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["full", "minimal"])
-@pytest.mark.parametrize("path", ["services/web/src/web/late.py", "libs/chassis/src/chassis/server.py"])
+@pytest.mark.parametrize("path", ["services/web/src/web/late.py", "slipway/chassis/src/chassis/server.py"])
 def test_what_cannot_be_imported_fails_the_build(tmp_path, path, variant):
     tree = copy_tree(tmp_path)
     with (tree / path).open("a") as module:
@@ -169,7 +169,7 @@ def test_a_file_that_changes_in_the_image_has_another_time_for_browsers_to_compa
     style.parent.mkdir(parents=True)
     for text in ("red", "tan"):
         style.write_text(text)
-        subprocess.run([sys.executable, ROOT / "docker/source.py", tmp_path], check=True)
+        subprocess.run([sys.executable, ROOT / "slipway/image/source.py", tmp_path], check=True)
         times.append(style.stat().st_mtime)
     assert 0 <= times[0] != times[1] < time.time()
 
@@ -229,7 +229,7 @@ def test_the_chassis_test_fixtures_are_not_in_the_image(image):
 def test_nothing_of_the_development_server_is_in_the_image(image):
     """No file, no module, and in what is left no word of its routes."""
     assert in_image(image, "find", "/app", "-path", "*chassis/dev*").strip() == ""
-    find = "import importlib.util as u; print(u.find_spec('chassis.dev'))"
+    find = "import importlib.util as u; print(u.find_spec('devserver'))"
     assert in_image(image, "python", "-c", find).strip() == "None"
     named = in_image(image, "sh", "-c", "grep --recursive --files-with-matches _dev/ /app || true")
     assert named.strip() == ""

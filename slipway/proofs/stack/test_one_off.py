@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness import ROOT, Stack, copy_tree, free_port, unique
+from slipway.proofs.harness import ROOT, Stack, copy_tree, free_port, unique
 
 FILES = ["base.yaml", "dev.yaml", *sorted(path.name for path in ROOT.glob("compose/*.dev.yaml"))]
 DEVELOPMENT = [word for name in FILES for word in ("--file", f"compose/{name}")]

@@ -6,7 +6,7 @@ import stat
 import httpx
 import pytest
 
-from harness import SERVICES, Stack, copy_tree, unique
+from slipway.proofs.harness import SERVICES, Stack, copy_tree, unique
 
 pytestmark = pytest.mark.containers
 

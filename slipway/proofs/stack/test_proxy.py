@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from faults.injection import Load
-from harness import SERVICES, edited, to_host, wait_until
-from stack.raw import Line
+from slipway.proofs.faults.injection import Load
+from slipway.proofs.harness import SERVICES, edited, to_host, wait_until
+from slipway.proofs.stack.raw import Line
 
 pytestmark = pytest.mark.containers
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from faults.injection import Load
-from harness import wait_until
+from slipway.proofs.faults.injection import Load
+from slipway.proofs.harness import wait_until
 
 pytestmark = pytest.mark.containers
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-import environment
-from harness import Stack, copy_tree, free_port, unique
+from slipway.commands import environment
+from slipway.proofs.harness import Stack, copy_tree, free_port, unique
 
 
 @pytest.mark.containers
@@ -74,20 +74,24 @@ def test_doctor_names_a_missing_secret_an_unknown_setting_and_windows_line_ends(
     (fresh.directory / "secrets/web_password").unlink()
     with (fresh.directory / ".env").open("a") as env:
         env.write("LOG_LEVLE=DEBUG\n")
-    script = fresh.directory / "docker/postgres/roles.sh"
+    script = fresh.directory / "slipway/postgres/roles.sh"
     script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
     run = doctor(fresh)
     assert run.returncode != 0
     assert "BAD   secrets/ lacks web_password: `make init` writes it" in run.stdout
     assert "hint  .env sets LOG_LEVLE, which .env.example does not know: did you mean LOG_LEVEL?" in run.stdout
-    assert "BAD   docker/postgres/roles.sh has Windows line ends" in run.stdout
+    assert "BAD   slipway/postgres/roles.sh has Windows line ends" in run.stdout
     assert all(line.split()[0] in ("ok", "hint", "BAD") for line in run.stdout.splitlines())
 
 
 @pytest.mark.parametrize("port", ["eighty", "0", "70000"])
 def test_a_malformed_port_is_one_line(fresh, port):
     run = fresh.run(
-        sys.executable, "tools/dev.py", check=False, env={**fresh.environment, "DEV_PORT": port, "DOCKER": "no"}
+        sys.executable,
+        "-m",
+        "slipway.commands.dev",
+        check=False,
+        env={**fresh.environment, "DEV_PORT": port, "DOCKER": "no"},
     )
     assert run.returncode != 0
     assert "DEV_PORT must be a port from 1 to 65535" in run.stderr

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from faults.injection import Load
-from harness import ROOT, Stack, copy_tree, free_port, unique, wait_until, with_probe
+from slipway.proofs.faults.injection import Load
+from slipway.proofs.harness import ROOT, Stack, copy_tree, free_port, unique, wait_until, with_probe
 
 pytestmark = pytest.mark.containers
 
@@ -21,7 +21,7 @@ TITLES = ["Grüße", "it's a\n\\.\nrow", "third"]
 @pytest.fixture(scope="module")
 def former() -> None:
     """The image of the former major version; where it can't be had, CI fails and others skip."""
-    command = ["docker/bases/build", "python:3.14-slim-trixie", *IMAGES.values()]
+    command = ["slipway/machine/bases/build", "python:3.14-slim-trixie", *IMAGES.values()]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if run.returncode:
         reason = f"there is no {IMAGES[17]}: {run.stdout}{run.stderr}".strip().splitlines()[-1]
@@ -39,7 +39,7 @@ def stack(former, tmp_path_factory):
     text = pulled = base.read_text()
     for new, old in {
         "${POSTGRES_MAJOR:-18}": "17",
-        "    entrypoint: [/opt/postgres/start.sh]\n": "",
+        "    entrypoint: [/opt/slipway/postgres/start.sh]\n": "",
         "data:/var/lib/postgresql ": "data:/var/lib/postgresql/data ",
     }.items():
         assert new in text
@@ -115,10 +115,10 @@ def volume(former):
 
 def start(volume, major, *command):
     """Starts the image as compose does, or runs a command in it."""
-    entrypoint = "/opt/postgres/start.sh" if not command else command[0]
+    entrypoint = "/opt/slipway/postgres/start.sh" if not command else command[0]
     return subprocess.run(
         ["timeout", "--signal=INT", "60", "docker", "run", "--rm", "--user", "999:999", "--entrypoint", entrypoint,
-         "--volume", f"{volume}:/var/lib/postgresql", "--volume", f"{ROOT}/docker/postgres:/opt/postgres:ro",
+         "--volume", f"{volume}:/var/lib/postgresql", "--volume", f"{ROOT}/slipway/postgres:/opt/slipway/postgres:ro",
          "--env", "POSTGRES_PASSWORD=test", "--env", "POSTGRES_PASSWORD_FILE=", IMAGES[major],
          *(command[1:] or ["postgres", "-C", "data_directory"])],
         capture_output=True, text=True, check=False,
@@ -194,7 +194,7 @@ def test_an_upgrade_that_is_killed_gives_17_back(stack):
 
 
 def test_an_18_that_does_not_start_goes_back_to_17(stack):
-    script = stack.directory / "docker/postgres/start.sh"
+    script = stack.directory / "slipway/postgres/start.sh"
     good = script.read_text()
     script.write_text(good.replace("set -eu", 'set -eu\n[ "$PG_MAJOR" = 17 ] || { echo "no luck" >&2; exit 1; }'))
     try:
@@ -276,7 +276,7 @@ def test_reads_go_on_while_the_rows_are_copied(stack, record_property):
 
 
 def test_the_former_data_goes_when_it_is_told_to(stack):
-    stack.compose("exec", "-T", "db", "/opt/postgres/upgrade.sh", "forget", "17")
+    stack.compose("exec", "-T", "db", "/opt/slipway/postgres/upgrade.sh", "forget", "17")
     assert files(stack) == []
     stack.compose("restart", "db")
     wait_until("Postgres", stack.postgres_answers)

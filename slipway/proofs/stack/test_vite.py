@@ -1,13 +1,13 @@
-"""docs/frontend.md, followed with a bundle that Vite 8 built from libs/chassis/tests/bundle."""
+"""docs/frontend.md, followed with a bundle that Vite 8 built from slipway/chassis/tests/bundle."""
 
 import re
 import shutil
 
 import pytest
 
-from harness import ROOT, Stack, copy_tree, ports, started, unique
+from slipway.proofs.harness import ROOT, Stack, copy_tree, ports, started, unique
 
-BUNDLE = ROOT / "libs/chassis/tests/bundle"
+BUNDLE = ROOT / "slipway/chassis/tests/bundle"
 YEAR = "public, max-age=31536000, immutable"
 RECIPE = (ROOT / "docs/frontend.md").read_text()
 

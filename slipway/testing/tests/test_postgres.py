@@ -5,7 +5,7 @@ import stat
 import psycopg2
 import pytest
 
-from chassis.testing.postgres import Postgres, PostgresError
+from chassis_testing.postgres import Postgres, PostgresError
 
 
 def test_its_password_is_its_own_and_in_a_file_for_this_user_alone(postgres, tmp_path):

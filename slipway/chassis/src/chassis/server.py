@@ -336,7 +336,7 @@ class Watchdog:
 class ClientsTurn:
     """Stops a request's clock while its client sends or reads.
 
-    Such a wait is bounded by the proxy: `write 5m` for a reader, `read_body` for a sender (docker/proxy/Caddyfile).
+    Such a wait is bounded by the proxy: `write 5m` for a reader, `read_body` for a sender.
     """
 
     __slots__ = ("began", "paused", "since", "thread")

@@ -1,4 +1,4 @@
-"""The development server, `python -m chassis.dev`: a save is served at once, the browser follows, errors are pages.
+"""The development server, `python -m devserver`: a save is served at once, the browser follows, errors are pages.
 
 One process (`supervisor`) owns the port, watches the sources (`sources`) and has every library loaded. For
 each saved state of the code it forks one (`generation`): gunicorn as in production, with our own code

@@ -1,3 +1,3 @@
-from chassis.dev import supervisor
+from devserver import supervisor
 
 supervisor.main()

@@ -1,4 +1,4 @@
-"""The app under an editor's debugger, `python -m chassis.dev.editor`: one process, which waits for the editor.
+"""The app under an editor's debugger, `python -m devserver.editor`: one process, which waits for the editor.
 
 The port speaks the Debug Adapter Protocol (microsoft.github.io/debug-adapter-protocol): VS Code, PyCharm and
 others attach to it. A save restarts nothing meanwhile, or the line that the editor stands on would be another
@@ -16,7 +16,7 @@ from typing import Any
 import debugpy
 from gunicorn.app.wsgiapp import WSGIApplication
 
-from chassis.dev.page import Broken
+from devserver.page import Broken
 
 ATTACH = (
     "waiting for an editor at localhost:%s. VS Code: F5. PyCharm: the run configuration “Attach to DAP”. "

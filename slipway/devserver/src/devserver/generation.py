@@ -16,12 +16,12 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.app.wsgiapp import WSGIApplication
 
 from chassis import shm
-from chassis.dev import libraries
-from chassis.dev.layer import Layer, listen
-from chassis.dev.page import Broken
+from devserver import libraries
+from devserver.layer import Layer, listen
+from devserver.page import Broken
 
 if TYPE_CHECKING:
-    from chassis.dev.supervisor import Supervisor
+    from devserver.supervisor import Supervisor
 
 PATIENCE = 3600  # seconds that a request on old code may take to finish: only a stop hurries it
 

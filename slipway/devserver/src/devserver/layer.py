@@ -10,14 +10,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from chassis.dev import database, live, page, sql
-from chassis.dev.debugger import PATH, Debugger
+from devserver import database, live, page, sql
+from devserver.debugger import PATH, Debugger
 
 if TYPE_CHECKING:
-    from chassis.dev.supervisor import Supervisor
+    from devserver.supervisor import Supervisor
 
 PREFIX = "/_dev/"
-ERROR = "chassis.dev.error"  # in the environ: what went wrong unexpectedly
+ERROR = "devserver.error"  # in the environ: what went wrong unexpectedly
 CONTEXTS = "werkzeug.debug.preserve_context"  # the same: Flask's contexts, which the debugger enters again
 
 

@@ -10,8 +10,8 @@ from types import CodeType
 
 from chassis import recent
 
-# This server itself: a change of it starts it anew. And the board's figures, which outlive a reload.
-KEPT = ("chassis", "chassis.dev", recent.__name__)
+# The board's figures, which outlive a reload.
+KEPT = ("chassis", recent.__name__)
 
 
 def preload(root: Path, module: str) -> bool:
@@ -41,14 +41,14 @@ def preload(root: Path, module: str) -> bool:
 def forget(root: Path) -> None:
     """Drops what was inherited of our own code: the next import reads what was saved."""
     for name in [name for name in sys.modules if is_ours(root, name)]:
-        if name not in KEPT and not name.startswith("chassis.dev."):
+        if name not in KEPT:
             del sys.modules[name]
 
 
 def is_ours(root: Path, name: str) -> bool:
     """Whether a module is the repository's: its file lies in a package's src/."""
     path = getattr(sys.modules.get(name), "__file__", None) or ""
-    return path.startswith((f"{root}/libs/", f"{root}/services/"))
+    return path.startswith((f"{root}/libs/", f"{root}/services/", f"{root}/slipway/chassis/"))
 
 
 class Compiled(dict[str, tuple[tuple, CodeType]]):

@@ -14,7 +14,7 @@ from pathlib import Path
 from selectors import EVENT_READ, BaseSelector
 from typing import Any
 
-from chassis.dev.state import Stamp
+from devserver.state import Stamp
 
 SCRIPT = Path(__file__).with_name("live.js")
 HEAD = (

@@ -14,9 +14,9 @@ from jinja2 import Environment, FileSystemLoader
 from werkzeug.datastructures import EnvironHeaders, MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from chassis.dev import sql
+from devserver import sql
 
-FORM = "chassis.dev.form"  # in the environ: the form, where the app has parsed it
+FORM = "devserver.form"  # in the environ: the form, where the app has parsed it
 AROUND = 5  # lines before and after the marked one
 SECRET = re.compile(r"pass|secret|token|key|cookie|authorization|session|credential", re.IGNORECASE)
 MASK = "••••••"
@@ -134,7 +134,7 @@ def walk(trace: TracebackType | None) -> list[tuple[str, int, str, FrameType]]:
 
 
 def frame(root: Path, path: str, number: int, function: str, where: FrameType | None) -> Frame:
-    ours = path.startswith((f"{root}/libs/", f"{root}/services/")) and "/chassis/dev/" not in path
+    ours = path.startswith((f"{root}/libs/", f"{root}/services/"))
     linecache.checkcache(path)
     return Frame(
         os.path.relpath(path, root) if ours else path,

@@ -1,4 +1,4 @@
-"""A program that serves nothing, begun anew at every save: `python -m chassis.dev.program`.
+"""A program that serves nothing, begun anew at every save: `python -m devserver.program`.
 
 The one before goes as in production, its round of work finished, so that no two are ever at it. Where that
 takes over GRACEFUL_TIMEOUT seconds, a second SIGTERM breaks the round off, and after as long again SIGKILL.
@@ -15,8 +15,8 @@ from pathlib import Path
 from time import monotonic
 
 from chassis import logs
-from chassis.dev import dependencies, waiting
-from chassis.dev.sources import Kind, Sources
+from devserver import dependencies, waiting
+from devserver.sources import Kind, Sources
 
 COMMAND = [sys.executable, "-m", "chassis.program"]
 

@@ -18,6 +18,7 @@ Kind = Literal["code", "page", "style", "dependencies", "server"]
 CODE = {".env", ".json", ".mako", ".py", ".toml", ".txt", ".yaml"}  # read when the app starts
 PAGE = {".html", ".js", ".svg"}  # read at each request; whatever lies in a folder of PAGES, too
 PAGES = ("/static/", "/templates/")
+KIT = ("slipway/chassis", "slipway/devserver")
 LEFT_OUT = {"__pycache__", "node_modules", "tests"}
 
 EVENTS = 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x4  # close_write, moved_from, moved_to, create, delete, attrib
@@ -43,7 +44,7 @@ class Sources:
 
     def kind(self, path: str) -> Kind:
         inside = path.removeprefix(str(self.root))
-        if inside.startswith("/libs/chassis/src/chassis/dev/") and inside.endswith(".py"):
+        if inside.startswith("/slipway/devserver/") and inside.endswith(".py"):
             return "server"
         if inside.endswith(("/pyproject.toml", "/uv.lock")):
             return "dependencies"
@@ -56,7 +57,7 @@ class Sources:
         found: Seen = {}
         for name in (".env", "pyproject.toml", "uv.lock"):
             found |= seen(self.root / name)
-        for folder in (*self.root.glob("libs/*"), self.service):
+        for folder in (*self.root.glob("libs/*"), *map(self.root.joinpath, KIT), self.service):
             self.walk(folder, found)
         return found
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from chassis import logs, shm
-from chassis.dev import dependencies, generation, libraries, waiting
-from chassis.dev.live import Hub
-from chassis.dev.sources import Kind, Sources
-from chassis.dev.state import State
+from devserver import dependencies, generation, libraries, waiting
+from devserver.live import Hub
+from devserver.sources import Kind, Sources
+from devserver.state import State
 
 LISTENER = "DEV_LISTENER"  # the port's descriptor, where this process has started itself anew
 
@@ -115,7 +115,7 @@ class Supervisor:
 
     def start_anew(self, named: str) -> None:
         """This program itself was changed: becomes its new version, the port open all the while."""
-        check = [sys.executable, "-c", "import chassis.dev.supervisor, chassis.dev.layer"]
+        check = [sys.executable, "-c", "import devserver.supervisor, devserver.layer"]
         if subprocess.run(check, check=False).returncode:
             log.error("%s changed, and the development server can't be imported: it goes on as it was", named)
             return

@@ -13,7 +13,7 @@ from time import monotonic, sleep
 
 from dotenv import dotenv_values
 
-from chassis.dev.sources import Inotify, Kind, Sources
+from devserver.sources import Inotify, Kind, Sources
 
 POLL = 0.05  # seconds between looks where nothing says when to look
 FALLBACK = 1.0  # the same, beside inotify

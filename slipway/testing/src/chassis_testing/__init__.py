@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.testing.postgres import Postgres
+from chassis_testing.postgres import Postgres
 
 
 @pytest.fixture(scope="session")

