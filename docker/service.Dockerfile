@@ -8,8 +8,6 @@ ARG REGISTRY=
 ARG KIND=web
 # What the service stands on: full, or minimal, which has no shell and no package manager.
 ARG VARIANT=full
-# gunicorn, or granian in its place.
-ARG SERVER=gunicorn
 
 # Python, the library that psycopg2 links to, and an init process.
 FROM ${REGISTRY}python:${PYTHON}-slim-trixie AS full
@@ -43,7 +41,6 @@ ENV CFLAGS=-g0 \
     UV_SYSTEM_CERTS=1
 WORKDIR /app
 ARG SERVICE
-ARG SERVER
 # Dependencies only, by the lock alone: an edit of the source leaves this layer as it is. uv leaves a
 # lock file that anybody may write to, wheels bring symbols that are a fifth of the whole, and SQLAlchemy
 # the dialects of databases that nothing here talks to. Python finds what lies in libs/ without being told its name.
@@ -51,8 +48,7 @@ ARG SERVER
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
-    [ "$SERVER" = gunicorn ] || set -- --extra "$SERVER"; \
-    uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source "$@" \
+    uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source \
  && rm -f "$UV_PROJECT_ENVIRONMENT/.lock" \
  && find "$UV_PROJECT_ENVIRONMENT" -name '*.so' -exec strip --strip-unneeded {} + \
  && for other in mssql mysql oracle sqlite; do \
@@ -75,9 +71,7 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin
 # hadolint ignore=DL3006
 FROM ${VARIANT} AS base
 ARG SERVICE
-ARG SERVER
 ENV SERVICE=$SERVICE \
-    SERVER=$SERVER \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -125,18 +125,6 @@ class Bench:
             values[f"memory_{state}_mib"] = [used["ours"]]
         return values
 
-    def servers(self) -> Values:
-        """granian, over gunicorn: the same app in both."""
-        values: Values = {}
-        granian = rig.own("granian", rig.build(ROOT, "slipway/bench-web:granian", server="granian"))
-        with Rig() as stage:
-            names = {"ours": stage.start(granian), "reference": stage.start(self.ours)}
-            for route in ("hello", "query"):
-                urls = {name: f"http://{names[name]}:8000/bench/{route}" for name in names}
-                self.compare(values, stage, f"granian_{route}", names, urls)
-            memory = {name: rig.memory(names[name]) for name in names}
-        return {**values, "granian_memory": [memory["ours"] / memory["reference"]]}
-
     def proxied(self) -> Values:
         """The same through our proxy, whose two replicas are one container here; and a static file from it."""
         values: Values = {}

@@ -87,7 +87,7 @@ REASONS = {
     "images": (NOTHING, "AssertionError"),
     "rebuilds": (script("echo first >&2; echo the disk is full >&2; exit 1"), "the disk is full"),
     "starts": (script("exit 1"), "Command '['bash', '-c', 'exit 1']' returned non-zero exit status 1."),
-    "servers": (fails(AssertionError("make x: exit 2\n\nno image\nmake: *** [Makefile:1: x] Error 1\n")), "no image"),
+    "cost": (fails(AssertionError("make x: exit 2\n\nno image\nmake: *** [Makefile:1: x] Error 1\n")), "no image"),
     "throughput": (fails(KeyError("rate")), "KeyError: 'rate'"),
     "reloads": (fails(SystemExit("the edit was not served")), "the edit was not served"),
 }
@@ -104,7 +104,7 @@ def test_what_fails_is_a_line_with_its_reason_and_the_others_go_on(bench):
     failed = [line.removeprefix("bench: ") for line in told.splitlines() if " failed: " in line]
     assert sorted(failed) == sorted(f"{name} failed: {reason}" for name, (_, reason) in REASONS.items())
     assert "| redeploy under load: failed requests | 1.00" in said
-    assert status == "make bench: failed: images, rebuilds, starts, throughput, servers, reloads."
+    assert status == "make bench: failed: images, rebuilds, starts, throughput, cost, reloads."
 
 
 def test_an_incomplete_run_leaves_the_results_and_says_how_to_complete_them(bench):

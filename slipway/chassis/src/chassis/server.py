@@ -6,7 +6,6 @@ turns 503 while the listener stays open), a watchdog for hung requests, and acce
 
 import functools
 import gc
-import importlib.util
 import logging
 import math
 import os
@@ -54,18 +53,9 @@ def configure(namespace: dict[str, Any], wsgi_app: str, asgi: bool = False) -> N
         logs.configure_early()
         fail(CONFIG, str(error))
     logs.configure(settings.log_level, settings.log_format)
-    if os.environ.get("SERVER") == "granian" and not asgi and not settings.development:
-        become_granian(wsgi_app)
     namespace.update(options(settings, wsgi_app))
     if asgi:
         namespace.update(ASGI)
-
-
-def become_granian(target: str) -> None:
-    """The same process, another program: how a service starts and what it serves is written in one place."""
-    if not importlib.util.find_spec("granian"):
-        fail(CONFIG, "SERVER is granian, which is not in this image: build it with SERVER=granian, too.")
-    os.execv(sys.executable, [sys.executable, "-m", "chassis.granian", target])  # noqa: S606 - a program of our own
 
 
 # Requests share a thread there: chassis.asgi ends one that hangs.

@@ -127,6 +127,7 @@ class Settings:
         "", "The service's replicas, host:port each, by commas, for /status and health; compose sets them."
     )
 
+    server: Literal["gunicorn"] = setting("gunicorn", "What serves.")
     bind_address: str = setting("0.0.0.0", "The address that the server listens on.")  # noqa: S104 - a container's own
     port: int = setting(8000, "The port that the server listens on.", minimum=1, maximum=65535)
     url_prefix: str = setting("", "What the service's addresses begin with, such as /billing.")
