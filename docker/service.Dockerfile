@@ -80,16 +80,16 @@ ENV SERVICE=$SERVICE \
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
-    CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/probe.py"]
-ENTRYPOINT ["tini", "--", "python", "-m", "chassis.entrypoint"]
+    CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/process/probe.py"]
+ENTRYPOINT ["tini", "--", "python", "-m", "chassis.process.entrypoint"]
 CMD ["gunicorn"]
 
-# What development has beside: the debugger.
+# What development has beside: the debugger, and what error pages are made with.
 FROM build AS build-dev
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
-    uv sync --no-install-workspace --only-group debug --inexact
+    uv sync --no-install-workspace --no-dev --package devserver --inexact
 
 # Development: no source in it, the repository is mounted over /app.
 FROM base AS dev
@@ -122,7 +122,7 @@ ARG SERVICE
 RUN --network=none \
     --mount=from=build,source=/opt/venv,target=/opt/venv \
     --mount=from=libs,source=/libs/app,target=/app \
-    ["python", "-c", "import chassis.server, chassis.release, chassis.program"]
+    ["python", "-c", "import chassis.server.gunicorn, chassis.process.release, chassis.process.worker"]
 COPY services/$SERVICE /services/app/services/$SERVICE
 RUN --network=none \
     --mount=from=build,source=/opt/venv,target=/opt/venv \
@@ -165,12 +165,12 @@ FROM runtime AS web
 
 FROM runtime AS script
 HEALTHCHECK NONE
-CMD ["python", "-m", "chassis.program"]
+CMD ["python", "-m", "chassis.process.worker"]
 
 FROM runtime AS worker
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
-    CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/heartbeat.py"]
-CMD ["python", "-m", "chassis.program"]
+    CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/process/heartbeat.py"]
+CMD ["python", "-m", "chassis.process.worker"]
 
 # hadolint ignore=DL3006
 FROM ${KIND}

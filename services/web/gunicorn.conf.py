@@ -1,3 +1,3 @@
-from chassis import server
+from chassis.server.gunicorn import configure
 
-server.configure(globals(), "web.app:create_app()")
+configure(globals(), "web.app:create_app()")

@@ -15,8 +15,10 @@ from types import SimpleNamespace
 from flask import Flask
 from gunicorn.config import Config
 
-from chassis import db, errors, health, logs, metrics, request_id, security, server, static
+from chassis.observe import logs
+from chassis.server import access_log, gunicorn, watchdog
 from chassis.settings import Settings
+from chassis.web.setup import setup
 
 TURNS, REQUESTS = 20, 150
 ENVIRON = {
@@ -35,7 +37,7 @@ def main(rounds: int) -> None:
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format)
     logs.gather()
-    server.share_metrics()
+    gunicorn.share_metrics()
     with_it, without = chassis_request(settings), bare_request()
     spent(with_it), spent(without)
     pairs = [in_turns(with_it, without) for _ in range(rounds)]
@@ -70,22 +72,19 @@ def spent(request) -> float:
 
 def chassis_request(settings: Settings):
     app = with_route(Flask("bench"))
-    for concern in (security, db, health):
-        concern.init_app(app, settings)
-    for concern in (errors, metrics, static, request_id):
-        concern.init_app(app)
+    setup(app, settings)
     config = Config()
     config.set("accesslog", "-")
-    log, watchdog = server.Logger(config), server.Watchdog(settings.request_timeout)
+    log, watched = access_log.Logger(config), watchdog.Watchdog(settings.request_timeout)
     request = SimpleNamespace(method="GET", uri="/hello", headers=[])
     response = SimpleNamespace(status_code=200, sent=5, status="200 OK", headers=[])
 
     def run() -> None:
         environ = dict(ENVIRON)
-        watchdog.enter(None, request)
+        watched.enter(None, request)
         consume(app.wsgi_app, environ)
         log.access(response, request, environ, timedelta(milliseconds=1))
-        watchdog.leave(None, request, environ, response)
+        watched.leave(None, request, environ, response)
 
     return run
 

@@ -1,5 +1,5 @@
 import os
 
-from chassis import server
+from chassis.server.gunicorn import configure
 
-server.configure(globals(), os.environ["APP"])
+configure(globals(), os.environ["APP"])

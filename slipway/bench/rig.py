@@ -88,7 +88,9 @@ class Rig:
     def migrate(self, image: str) -> None:
         """Without its revision, the service is not ready, and a proxy sends it nothing."""
         settings = ("--env=SECRET_KEY=0123456789abcdef0123456789abcdef", f"--env=DATABASE_URL={self.database}")
-        docker("run", "--rm", "--network", self.name, *settings, image, "python", "-m", "chassis.migrations", "upgrade")
+        docker(
+            "run", "--rm", "--network", self.name, *settings, image, "python", "-m", "chassis.db.migrations", "upgrade"
+        )
 
     def start(self, each: Candidate, *options: str, path: str = "/bench/hello") -> str:
         """Runs the candidate; it is given the database and answers once this has returned."""

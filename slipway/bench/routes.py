@@ -6,7 +6,7 @@ import os
 from flask import Flask
 from sqlalchemy import text
 
-from chassis import db
+from chassis.web.database import session
 
 
 def create_app() -> Flask:
@@ -21,4 +21,4 @@ def hello() -> str:
 
 
 def query() -> str:
-    return db.session().execute(text("SELECT name FROM bench WHERE id = 1")).scalar()
+    return session().execute(text("SELECT name FROM bench WHERE id = 1")).scalar()

@@ -54,11 +54,12 @@ def main() -> None:
     try:
         if why := engine.problem():
             raise Refused(why)
+        service = options.service or inventory.find().name  # one that was removed may still have its database
         if options.action == "backup":
-            backup(options.service)
+            backup(service)
         else:
-            restore(options.service, options.file, options.yes)
-    except Refused as error:
+            restore(service, options.file, options.yes)
+    except (Refused, LookupError) as error:
         sys.exit(f"make {options.action}: {error}")
     except OSError as error:
         sys.exit(f"make {options.action}: {error.filename or BACKUPS}: {error.strerror}")

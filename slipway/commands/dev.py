@@ -104,10 +104,10 @@ def built(word: str) -> bool:
 def choose(verb: str, name: str) -> tuple[list[Service], dict[Service, int]]:
     """The services that run all the time, or the one named; the ports of those that serve, told to compose."""
     try:
-        chosen = [inventory.find(name)] if name else [each for each in inventory.all() if each.kind != "script"]
+        chosen = [inventory.find(name)] if name or verb == "debug" else [each for each in inventory.all() if each.kind != "script"]
         ports = {each: each.dev_port for each in inventory.all() if each.serves}
         if verb == "debug" and chosen[0].kind != "web":
-            raise ValueError(f"the debugger runs services of the kind web, and {name} is of the kind {chosen[0].kind}")
+            raise ValueError(f"the debugger runs services of the kind web, and {chosen[0].name} is of the kind {chosen[0].kind}")
         debug.port()
     except (LookupError, ValueError) as error:
         sys.exit(f"make {verb}: {error}.")

@@ -22,7 +22,7 @@ FROM pg_stat_user_tables WHERE relname <> 'alembic_version' ORDER BY relname \ge
 
 def main(verb: str) -> int:
     """The command's own exit code."""
-    service = place.check_service(word("SERVICE", "web"))
+    service = place.check_service(word("SERVICE"))
     if verb not in ("shell", "run", "routes") and not service.database:
         raise Unavailable(f"the service {service.name} has no database")
     check, work = VERBS[verb]
@@ -75,7 +75,7 @@ def migration(here: Place, service: str) -> int:
     versions = Path("services") / service / "migrations/versions"
     before = set(versions.glob("*.py"))
     options = ["--empty"] if word("EMPTY") else []
-    make = ["python", "-m", "chassis.verbs.revision", "--directory", str(versions.parent), *options, word("MESSAGE")]
+    make = ["python", "-m", "devserver.revision", "--directory", str(versions.parent), *options, word("MESSAGE")]
     if code := place.call(here.app(*make)):
         return code
     for path in sorted(set(versions.glob("*.py")) - before):
@@ -92,16 +92,16 @@ def check_message() -> None:
 
 
 def migrate(here: Place, service: str) -> int:
-    moved = ["python", "-m", "chassis.verbs.revision", "--directory", f"services/{service}/migrations"]
+    moved = ["python", "-m", "devserver.revision", "--directory", f"services/{service}/migrations"]
     return place.call(here.app(*moved, "--to", word("TO", "head")))
 
 
 def seed(here: Place, service: str) -> int:
-    return place.call(here.app(*migrated(here), "python", "-m", "chassis.verbs.seed"))
+    return place.call(here.app(*migrated(here), "python", "-m", "devserver.seed"))
 
 
 def routes(here: Place, service: str) -> int:
-    return place.call(here.app("python", "-m", "chassis.verbs.routes", database=False))
+    return place.call(here.app("python", "-m", "devserver.routes", database=False))
 
 
 def reset_db(here: Place, service: str) -> int:

@@ -78,12 +78,19 @@ def all() -> list[Service]:
     return [read(path) for path in sorted((ROOT / "services").glob("*/pyproject.toml"))]
 
 
-def find(name: str) -> Service:
-    """Raises LookupError, which names the known ones."""
+def find(name: str = "") -> Service:
+    """The service of that name; without one the only one, or the one that has the site's first page.
+
+    Raises LookupError, which names the known ones.
+    """
     known = {service.name: service for service in all()}
-    if name not in known:
-        raise LookupError(f"there is no service {name}: s= takes {', '.join(known) or 'one of services/'}")
-    return known[name]
+    if name in known:
+        return known[name]
+    first = [each for each in known.values() if each.serves and each.path == "/" and not each.host]
+    if not name and len(found := first or list(known.values())) == 1:
+        return found[0]
+    wrong = f"there is no service {name}" if name else "there are several services"
+    raise LookupError(f"{wrong}: s= takes {', '.join(known) or 'one of services/'}")
 
 
 def read(pyproject: Path) -> Service:

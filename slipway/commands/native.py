@@ -37,7 +37,7 @@ def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Po
 
 
 # What is no server has its own way to begin anew; what ends by itself, none.
-COMMANDS = {"worker": ("devserver.program",), "script": ("chassis.program",)}
+COMMANDS = {"worker": ("devserver.program",), "script": ("chassis.process.worker",)}
 
 
 def environment(service: Service) -> dict[str, str]:
@@ -63,7 +63,7 @@ def migrate(service: Service, given: dict[str, str], address: Address) -> None:
     """Where it fails, the log says why, and the app's own page says it better."""
     owner = given | {"DATABASE_URL": replace(address, user=f"{service.name}_owner").url}
     subprocess.run(
-        [sys.executable, "-m", "chassis.migrations", "upgrade"], cwd=service.directory, env=owner, check=False
+        [sys.executable, "-m", "chassis.db.migrations", "upgrade"], cwd=service.directory, env=owner, check=False
     )
 
 

@@ -28,7 +28,7 @@ exec psql --host 127.0.0.1 --username postgres --dbname "$database" "$@"
 MIGRATED = [
     "sh",
     "-c",
-    "LOG_LEVEL=WARNING DATABASE_USER=${SERVICE}_owner python -m chassis.migrations"
+    "LOG_LEVEL=WARNING DATABASE_USER=${SERVICE}_owner python -m chassis.db.migrations"
     ' --directory "services/$SERVICE/migrations" upgrade >&2 && exec "$@"',
     "sh",
 ]
@@ -206,10 +206,10 @@ def history(place: Stack) -> list[str]:
 
 def check_service(name: str) -> inventory.Service:
     """Raises Unavailable where there is none of that name."""
-    known = {service.name: service for service in inventory.all()}
-    if name not in known:
-        raise Unavailable(f"there is no service {name!r}: s= takes one of {', '.join(known)}")
-    return known[name]
+    try:
+        return inventory.find(name)
+    except LookupError as error:
+        raise Unavailable(str(error)) from None
 
 
 def call(command: list[str], **options) -> int:

@@ -15,6 +15,7 @@ from slipway.commands import init, names, tree
 RECORD = ".slipway.toml"
 # Where the name stands as a word; elsewhere only compose files have it.
 PROSE = (".env.example", "*.md", "docs/**/*", ".devcontainer/**/*", ".vscode/**/*")
+SETTINGS = (".env.example", "docs/configuration.md")
 COMPOSE = ("compose.yaml", "compose/*.yaml")
 SAMPLE = "services/web/src/web/notes"
 
@@ -101,6 +102,8 @@ def rename(root: Path, name: str, title: str) -> None:
         replace(path, rf"(?<![\w.]){re.escape(spelt)}(?!\w)", title)
         # Not the kit's folder, module and table: slipway/, slipway.commands, tool.slipway.
         replace(path, rf"(?<![\w./]){former}(?![\w/]|\.\w)", name)
+    for path in files(root, SETTINGS):
+        replace(path, rf"(?<=[=`]){former}(?=/)", name)  # the default of IMAGE_PREFIX
 
 
 def files(root: Path, patterns: tuple[str, ...]) -> list[Path]:

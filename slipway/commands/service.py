@@ -27,6 +27,7 @@ RESERVED = {
 }  # fmt: skip
 # Paths that belong to every service, or to the proxy.
 PATHS = {"_proxy", "api", "health", "metrics", "static", "version"}
+FRAMEWORKS = {"web": "flask", "static": "flask", "asgi": "asgi"}  # the chassis's extra of each kind
 HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -85,7 +86,9 @@ def check(name: str, word: dict[str, str]) -> dict[str, str | bool | int]:
 
 def words(service: Service) -> dict[str, str | bool | int]:
     named = ("name", "kind", "database", "path", "host", "port", "serves", "prefix")
-    return {name: getattr(service, name) for name in named} | {"project": rename.current(ROOT)}
+    extras = filter(None, ["database" if service.database else "", FRAMEWORKS.get(service.kind)])
+    given = {name: getattr(service, name) for name in named}
+    return given | {"project": rename.current(ROOT), "extras": ",".join(extras)}
 
 
 def taken(name: str) -> str | None:

@@ -11,7 +11,7 @@ from flask import Flask, render_template_string, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from chassis import migrations
+from chassis.db import migrations
 from chassis.settings import Address
 from chassis_testing.postgres import Postgres
 from web.app import create_app

@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import command
 from sqlalchemy import inspect
 
-from chassis import migrations
+from chassis.db import migrations
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from chassis import db, errors, health, metrics, request_id
 from chassis.settings import Address, Settings
+from chassis.web.setup import setup
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +22,6 @@ def settings(address: Address) -> Settings:
 def app(settings: Settings) -> Iterator[Flask]:
     """The smallest app on the chassis."""
     app = Flask("sample", root_path=str(Path(__file__).parent))
-    for each in (request_id, errors, metrics):
-        each.init_app(app)
-    for each in (db, health):
-        each.init_app(app, settings)
+    setup(app, settings)
     yield app
     app.extensions["database"].dispose()

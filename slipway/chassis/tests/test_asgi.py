@@ -1,13 +1,13 @@
-"""What an ASGI app is given by chassis.asgi, asked as its server would."""
+"""What an ASGI app is given by chassis.web.asgi, asked as its server would."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chassis import metrics
-from chassis.asgi import Chassis
+from chassis.observe import metrics
 from chassis.settings import Settings
+from chassis.web.asgi import Chassis
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import pytest
 
-from chassis import recent
-from web import board
+from chassis.observe import timeseries
+from chassis.web import board
 
-QUIET = {"requests": [0] * recent.STEPS, "errors": [0] * recent.STEPS, "milliseconds": [None] * recent.STEPS,
-         "database": [None] * recent.STEPS, "lost": [0] * recent.STEPS}  # fmt: skip
+COUNTS = dict.fromkeys(("requests", "errors", "lost"), [0] * timeseries.STEPS)
+QUIET = COUNTS | dict.fromkeys(("milliseconds", "database"), [None] * timeseries.STEPS)
 
 
 def replica(name="web-a", problem=None, **changed):
@@ -51,8 +51,8 @@ def test_nothing_counted_draws_nothing_and_divides_by_nothing():
 
 
 def test_requests_are_added_up_by_the_minute_and_errors_drawn_to_their_scale():
-    counts = [0] * (recent.STEPS - 6) + [1, 2, 3, 0, 0, 4]
-    failed = [0] * (recent.STEPS - 1) + [5]
+    counts = [0] * (timeseries.STEPS - 6) + [1, 2, 3, 0, 0, 4]
+    failed = [0] * (timeseries.STEPS - 1) + [5]
     took = [None if not count else 8.0 for count in counts]
     chart = board.charts(replica(requests=counts, errors=failed, milliseconds=took))
     assert (chart["requests"], chart["errors"], chart["mean"]) == (10, 5, 8.0)

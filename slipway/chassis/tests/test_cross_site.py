@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from chassis import errors, request_id, security
-from chassis.asgi import Chassis
+from chassis.observe import request_id
+from chassis.web import errors, security
+from chassis.web.asgi import Chassis
 
 PROXIED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "example.org:8443"}
 OWN = "https://example.org:8443"

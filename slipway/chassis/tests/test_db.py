@@ -13,8 +13,12 @@ import sqlalchemy
 from flask import Flask
 from sqlalchemy import text
 
-from chassis import absence, db, postgres
+from chassis.db import absence, waits
+from chassis.db import engine as engines
+from chassis.db.engine import create_engine
 from chassis.settings import Settings
+from chassis.web import database
+from chassis.web.database import session
 from chassis_testing.postgres import Postgres
 
 
@@ -35,32 +39,32 @@ def own(server):
 
 
 @pytest.fixture(params=["a program's", "a server's"])
-def waits(request, monkeypatch):
+def both_ways(request, monkeypatch):
     """How this process bounds its waits: in the thread that waits, or by one that watches."""
     if request.param == "a server's":
-        monkeypatch.setattr(postgres, "_watch", postgres._Watch())
-        postgres.watch_waits()
+        monkeypatch.setattr(waits, "_watch", waits._Watch())
+        waits.watch_waits()
     yield
-    postgres.set_wait_callback(None)
+    waits.set_wait_callback(None)
 
 
-def test_a_slow_statement_is_cancelled_by_postgres(own, waits):
+def test_a_slow_statement_is_cancelled_by_postgres(own, both_ways):
     _, settings = own
     with (
-        db.create_engine(settings).connect() as connection,
+        create_engine(settings).connect() as connection,
         pytest.raises(sqlalchemy.exc.OperationalError) as error,
     ):
         connection.execute(text("SELECT pg_sleep(5)"))
-    assert "statement timeout" in postgres.reason(error.value)
+    assert "statement timeout" in waits.reason(error.value)
 
 
 def test_a_wait_is_announced_where_waits_of_late_were_long(own, monkeypatch):
     _, settings = own
     heard = []
-    monkeypatch.setattr(postgres, "QUICK", 0.01)  # over what a busy machine adds to a short one
-    monkeypatch.setattr(postgres, "_watch", postgres._Watch())
-    postgres.watch_waits(lambda: heard.append("a wait"))
-    with db.create_engine(settings).connect() as connection:
+    monkeypatch.setattr(waits, "QUICK", 0.01)  # over what a busy machine adds to a short one
+    monkeypatch.setattr(waits, "_watch", waits._Watch())
+    waits.watch_waits(lambda: heard.append("a wait"))
+    with create_engine(settings).connect() as connection:
         for _ in range(100):
             connection.execute(text("SELECT 1"))
         heard.clear()
@@ -70,42 +74,42 @@ def test_a_wait_is_announced_where_waits_of_late_were_long(own, monkeypatch):
         assert heard == ["a wait"]
 
 
-def test_many_rows_take_as_long_as_they_take_each_within_its_bound(own, monkeypatch, waits):
+def test_many_rows_take_as_long_as_they_take_each_within_its_bound(own, monkeypatch, both_ways):
     _, settings = own
-    monkeypatch.setattr(postgres, "WAIT_MARGIN", -0.2)
-    with db.create_engine(settings).connect() as connection:
+    monkeypatch.setattr(waits, "WAIT_MARGIN", -0.2)
+    with create_engine(settings).connect() as connection:
         ran = connection.connection.cursor()
         ran.executemany("SELECT pg_sleep(%s)", [(0.1,)] * 8)
         assert ran.rowcount == 8
 
 
-def test_rows_may_be_asked_of_the_database_while_a_statement_takes_them(own, monkeypatch, waits):
+def test_rows_may_be_asked_of_the_database_while_a_statement_takes_them(own, monkeypatch, both_ways):
     _, settings = own
-    monkeypatch.setattr(postgres, "WAIT_MARGIN", -0.2)
+    monkeypatch.setattr(waits, "WAIT_MARGIN", -0.2)
 
     def rows(asked):
         for _ in range(4):
             asked.execute("SELECT pg_sleep(0.1)")
             yield (0.1,)
 
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     with engine.connect() as first, engine.connect() as second:
         taking = first.connection.cursor()
         taking.executemany("SELECT pg_sleep(%s)", rows(second.connection.cursor()))
         assert taking.rowcount == 4
-        assert not postgres._watch.waits
+        assert not waits._watch.waits
 
 
-def test_rows_that_the_server_keeps_come_in_batches(own, waits):
+def test_rows_that_the_server_keeps_come_in_batches(own, both_ways):
     _, settings = own
-    with db.create_engine(settings).connect() as connection:
+    with create_engine(settings).connect() as connection:
         rows = connection.execution_options(yield_per=10).execute(text("SELECT generate_series(1, 95)"))
         assert rows.scalars().all() == list(range(1, 96))
 
 
-def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own, waits):
+def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own, both_ways):
     server, settings = own
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     with engine.connect() as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar()
     pids = processes(server)
@@ -127,15 +131,15 @@ def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own, waits):
         assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
-def test_an_answer_is_not_lost_to_a_server_that_freezes_before_the_rollback(own, waits):
+def test_an_answer_is_not_lost_to_a_server_that_freezes_before_the_rollback(own, both_ways):
     server, settings = own
     app = Flask("own")
-    db.init_app(app, settings)
+    database.init_app(app, settings)
     frozen = set()
 
     @app.get("/")
     def read() -> str:
-        value = db.session().execute(text("SELECT 'read'")).scalar()
+        value = session().execute(text("SELECT 'read'")).scalar()
         frozen.update(processes(server))
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
@@ -154,9 +158,9 @@ def processes(server: Postgres) -> set[int]:
     return {server.process.pid, *(pid for (pid,) in others)}
 
 
-def test_a_restart_while_idle_is_no_error(own, waits):
+def test_a_restart_while_idle_is_no_error(own, both_ways):
     server, settings = own
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'own'")
@@ -181,12 +185,12 @@ def resolver(monkeypatch):
 
 def test_while_the_resolver_says_nothing_a_new_connection_goes_where_the_database_was(own, resolver, monkeypatch):
     _, settings = own
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     engine.connect().close()
     resolver.error = "Temporary failure in name resolution"
     with engine.connect(), engine.connect() as second:
         assert second.execute(text("SELECT 1")).scalar() == 1
-    monkeypatch.setattr(postgres.LastAddress, "TRUST", -1.0)  # nobody has answered there for long
+    monkeypatch.setattr(waits.LastAddress, "TRUST", -1.0)  # nobody has answered there for long
     with engine.connect(), engine.connect(), pytest.raises(sqlalchemy.exc.OperationalError):
         engine.connect()
     assert resolver.addresses == [None, None, "127.0.0.1", None]
@@ -194,7 +198,7 @@ def test_while_the_resolver_says_nothing_a_new_connection_goes_where_the_databas
 
 def test_a_database_whose_name_is_gone_is_not_looked_for_where_it_was(own, resolver):
     _, settings = own
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     with engine.connect():
         resolver.error = "Name or service not known"
         with pytest.raises(sqlalchemy.exc.OperationalError):
@@ -204,7 +208,7 @@ def test_a_database_whose_name_is_gone_is_not_looked_for_where_it_was(own, resol
 
 def test_a_fork_knows_where_the_database_was(own, resolver):
     _, settings = own
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     engine.connect().close()
     resolver.error = "Temporary failure in name resolution"
     if (child := os.fork()) == 0:
@@ -216,7 +220,7 @@ def test_a_fork_knows_where_the_database_was(own, resolver):
 
 def test_a_connection_is_tried_after_a_rest_but_not_between_two_requests_of_a_busy_app(own, monkeypatch):
     _, settings = own
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     tried = []
     ping = engine.dialect.do_ping
     monkeypatch.setattr(engine.dialect, "do_ping", lambda connection: tried.append(1) or ping(connection))
@@ -224,26 +228,26 @@ def test_a_connection_is_tried_after_a_rest_but_not_between_two_requests_of_a_bu
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
     assert tried == []
-    monkeypatch.setattr(db, "IDLE", 0.0)
+    monkeypatch.setattr(engines, "IDLE", 0.0)
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     assert tried == [1]
 
 
-def test_a_tighter_bound_holds_inside_within(own, waits):
+def test_a_tighter_bound_holds_inside_within(own, both_ways):
     _, settings = own
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     with (
         engine.connect() as connection,
-        postgres.within(0.1),
+        waits.within(0.1),
         pytest.raises(sqlalchemy.exc.OperationalError),
     ):
         connection.execute(text("SELECT pg_sleep(0.4)"))
 
 
-def test_a_forked_child_opens_connections_of_its_own(own, waits):
+def test_a_forked_child_opens_connections_of_its_own(own, both_ways):
     _, settings = own
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
 
     def backend():
         with engine.connect() as connection:
@@ -274,8 +278,8 @@ def test_an_unreachable_database_is_503_with_retry_after(app, client):
 def test_a_write_to_a_read_only_database_is_503_too(app, client):
     @app.get("/write")
     def write():
-        db.session().execute(text("SET TRANSACTION READ ONLY"))
-        db.session().execute(text("CREATE TABLE refused ()"))
+        session().execute(text("SET TRANSACTION READ ONLY"))
+        session().execute(text("CREATE TABLE refused ()"))
 
     answer = client.get("/write")
     assert answer.status_code == 503
@@ -285,16 +289,16 @@ def test_a_write_to_a_read_only_database_is_503_too(app, client):
 def test_a_request_gives_its_connection_back(app, client):
     @app.get("/one")
     def one():
-        return str(db.session().execute(text("SELECT 1")).scalar())
+        return str(session().execute(text("SELECT 1")).scalar())
 
     assert client.get("/one").text == "1"
-    assert app.extensions["database"].pool.checkedout() == 0
+    assert app.extensions["database"].engine.pool.checkedout() == 0
 
 
 def test_a_statement_carries_the_requests_id(app, client):
     @app.get("/query")
     def query():
-        return db.session().execute(text("SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()")).scalar()
+        return session().execute(text("SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()")).scalar()
 
     answer = client.get("/query", headers={"X-Request-ID": "seen-in-postgres"})
     assert answer.text.startswith("/* request_id=seen-in-postgres */")
@@ -303,7 +307,7 @@ def test_a_statement_carries_the_requests_id(app, client):
 def test_a_request_waits_for_a_server_that_restarts_and_not_for_one_that_is_gone(own, monkeypatch):
     _, settings = own
     away = absence.Absence()
-    engine = db.create_engine(settings, away)
+    engine = create_engine(settings, away)
     connect, attempts = psycopg2.connect, []
 
     def starting(*arguments, **parameters):
@@ -331,7 +335,7 @@ def test_a_request_waits_for_a_server_that_restarts_and_not_for_one_that_is_gone
 
 def test_a_refusal_that_no_wait_ends_is_told_at_once(own, monkeypatch):
     _, settings = own
-    engine = db.create_engine(settings, absence.Absence())
+    engine = create_engine(settings, absence.Absence())
     attempts = []
 
     def full(*arguments, **parameters):
@@ -348,10 +352,10 @@ def test_what_waits_for_a_silent_server_is_ended_and_its_connections_are_replace
     _, settings = own
     settings = replace(settings, database_statement_timeout=30.0)
     monkeypatch.setattr(absence, "WAITED_OUT", 0.0)
-    monkeypatch.setattr(postgres, "_watch", postgres._Watch())
-    postgres.watch_waits()
+    monkeypatch.setattr(waits, "_watch", waits._Watch())
+    waits.watch_waits()
     away = absence.Absence()
-    engine = db.create_engine(settings, away)
+    engine = create_engine(settings, away)
     try:
         with engine.connect() as first, engine.connect() as second:
             former = {each.scalar(text("SELECT pg_backend_pid()")) for each in (first, second)}
@@ -360,31 +364,31 @@ def test_what_waits_for_a_silent_server_is_ended_and_its_connections_are_replace
             with pytest.raises(sqlalchemy.exc.OperationalError) as error:
                 first.execute(text("SELECT pg_sleep(20)"))
             assert time.monotonic() - begun < 3
-            assert postgres.OVERDUE in postgres.reason(error.value)
+            assert waits.OVERDUE in waits.reason(error.value)
         away.end()
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT pg_backend_pid()")) not in former
     finally:
-        postgres.set_wait_callback(None)
+        waits.set_wait_callback(None)
 
 
 @pytest.mark.parametrize("ask", ["execute", "scalar", "scalars"])
 def test_sessions_that_were_ended_a_moment_ago_are_no_error_for_the_first_statement(own, monkeypatch, ask):
     server, settings = own
     app = Flask("sample")
-    db.init_app(app, settings)
+    database.init_app(app, settings)
     quiet = SimpleNamespace(poll=lambda: SimpleNamespace(register=lambda *_: None, poll=lambda *_: []), POLLIN=1)
-    monkeypatch.setattr(db, "select", quiet)  # the socket says nothing of it yet
+    monkeypatch.setattr(engines, "select", quiet)  # the socket says nothing of it yet
 
     def end():
         server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'own'")
 
     with app.app_context():
-        db.session().scalar(text("SELECT 1"))
+        session().scalar(text("SELECT 1"))
     end()
     with app.app_context():
-        getattr(db.session(), ask)(text("SELECT 1"))
+        getattr(session(), ask)(text("SELECT 1"))
         end()
         with pytest.raises(sqlalchemy.exc.OperationalError):  # what went before is lost
-            db.session().scalar(text("SELECT 1"))
+            session().scalar(text("SELECT 1"))
     app.extensions["database"].dispose()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from chassis.entrypoint import permanent
+from chassis.process.entrypoint import permanent
 from chassis_testing.postgres import Postgres, free_port
 
 DATABASE_COMMAND = [sys.executable, "-c", "print('started')", "gunicorn"]  # a word to wait for
@@ -20,7 +20,7 @@ SECRET = {"SECRET_KEY": "k", "APP_ENV": "test", "LOG_LEVEL": "INFO"}
 def run(*command: str, **environ: str) -> subprocess.CompletedProcess:
     environ = {"PATH": os.environ["PATH"], **SECRET, **environ}
     return subprocess.run(
-        [sys.executable, "-m", "chassis.entrypoint", *command],
+        [sys.executable, "-m", "chassis.process.entrypoint", *command],
         env=environ, capture_output=True, text=True, timeout=60, check=False, cwd="/",
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_an_unknown_command_is_one_line_and_127():
 
 
 def test_the_command_takes_the_entrypoints_place_and_gets_its_signals():
-    command = [sys.executable, "-m", "chassis.entrypoint", "sh", "-c", "echo here; exec sleep 60"]
+    command = [sys.executable, "-m", "chassis.process.entrypoint", "sh", "-c", "echo here; exec sleep 60"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/")
     assert b"here\n" in iter(process.stdout.readline, b"")
     process.terminate()
@@ -72,7 +72,7 @@ def test_it_waits_for_a_postgres_that_comes_late(tmp_path):
     with server:
         url = server.create("late").url
     process = subprocess.Popen(
-        [sys.executable, "-m", "chassis.entrypoint", sys.executable, "-c", "print('started')"],
+        [sys.executable, "-m", "chassis.process.entrypoint", sys.executable, "-c", "print('started')"],
         env={"PATH": os.environ["PATH"], **SECRET, "DATABASE_URL": url, "DATABASE_WAIT_COMMANDS": "-c"},
         stdout=subprocess.PIPE, text=True, cwd="/",
     )  # fmt: skip

@@ -2,7 +2,8 @@ import threading
 
 import pytest
 
-from chassis import bounded, drain, health
+from chassis.server import drain
+from chassis.web import checks, health
 
 
 def test_live_answers_without_the_database(app, client, monkeypatch):
@@ -38,7 +39,7 @@ def test_a_failing_check_names_the_class_of_its_error_and_nothing_else(app, clie
 
 
 def test_a_check_that_hangs_is_a_failure_and_runs_once_however_many_ask(app, client, monkeypatch):
-    monkeypatch.setattr(bounded, "TIMEOUT", 0.2)
+    monkeypatch.setattr(checks, "TIMEOUT", 0.2)
     calls, release = [], threading.Event()
 
     def hangs():

@@ -6,8 +6,8 @@ import select
 
 import pytest
 
-from chassis import logs
-from chassis.logs import JSONFormatter, TextFormatter
+from chassis.observe import logs
+from chassis.observe.logs import JSONFormatter, TextFormatter
 
 HOSTILE = ["a\r\nb", "\x1b[31mred", "\x00", "\udce4", "\u2028", '"}\n{"', "\ud83d"]
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from flask import Flask, session, url_for
 
-from chassis import errors, prefix, request_id, security
+from chassis.observe import request_id
 from chassis.settings import Settings, SettingsError
+from chassis.web import errors, prefix, security
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from chassis.schema import Schema
+from chassis.db.revisions import Revisions
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def versions(tmp_path):
 
 
 def test_the_newest_revision_is_the_one_that_no_other_follows(versions):
-    schema = Schema(versions)
+    schema = Revisions(versions)
     assert schema.known == {"a", "b", "c"}
     assert schema.heads == {"c"}
 
@@ -25,8 +25,8 @@ def test_the_newest_revision_is_the_one_that_no_other_follows(versions):
     [({"c"}, False), ({"b"}, True), ({"a"}, True), (set(), True), ({"from-a-later-release"}, False)],
 )
 def test_an_older_schema_is_behind_and_a_later_one_is_not(versions, current, behind):
-    assert Schema(versions).behind(current) is behind
+    assert Revisions(versions).behind(current) is behind
 
 
 def test_a_service_without_migrations_is_never_behind(tmp_path):
-    assert Schema(tmp_path).behind(set()) is False
+    assert Revisions(tmp_path).behind(set()) is False

@@ -8,9 +8,10 @@ import pytest
 from flask import Flask, session
 from sqlalchemy import text
 
-from chassis import db, security
-from chassis.secret_file import INTERVAL, SecretFile
+from chassis.db.engine import create_engine
 from chassis.settings import Settings
+from chassis.settings.secret_file import INTERVAL, SecretFile
+from chassis.web import security
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def key_file(tmp_path, monkeypatch):
     path = tmp_path / "secret_key"
     path.write_text("first-key\n")
     monkeypatch.setenv("SECRET_KEY_FILE", str(path))
-    monkeypatch.setattr("chassis.secret_file.INTERVAL", 0.0)
+    monkeypatch.setattr("chassis.settings.secret_file.INTERVAL", 0.0)
     return path
 
 
@@ -55,7 +56,7 @@ def test_an_empty_or_missing_file_changes_nothing(key_file):
 
 
 def test_the_file_is_looked_at_once_a_second_at_the_most(key_file, monkeypatch):
-    monkeypatch.setattr("chassis.secret_file.INTERVAL", INTERVAL)
+    monkeypatch.setattr("chassis.settings.secret_file.INTERVAL", INTERVAL)
     secret = SecretFile("SECRET_KEY", "default")
     secret.read()
     change(key_file, "second-key\n")
@@ -69,7 +70,7 @@ def test_a_connection_opened_amid_a_password_change_waits_for_the_new_one(postgr
     path.write_text(address.password)
     monkeypatch.setenv("DATABASE_PASSWORD_FILE", str(path))
     settings = Settings.load({"APP_ENV": "test", "SECRET_KEY": "k", "DATABASE_URL": address.url})
-    engine = db.create_engine(settings)
+    engine = create_engine(settings)
     postgres.execute("ALTER ROLE rotated PASSWORD 'the-next-one'")
     writer = threading.Timer(0.3, change, (path, "the-next-one"))
     writer.start()

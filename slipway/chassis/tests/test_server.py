@@ -7,8 +7,9 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.wsgi import FileWrapper
 
-from chassis import server
-from chassis.server import Response, cpus, memory, workers
+from chassis.server import access_log, worker
+from chassis.server.sizing import cpus, memory, workers
+from chassis.server.worker import Response
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,8 @@ def test_the_cgroups_memory_counts(tmp_path, files, expected):
     [(0.5, 512, 2), (2, 512, 2), (3, 512, 3), (64, 512, 4), (64, math.inf, 4), (4, 300, 3), (4, 128, 2)],
 )
 def test_two_workers_at_the_least_and_four_at_the_most(monkeypatch, processors, megabytes, expected):
-    monkeypatch.setattr("chassis.server.cpus", lambda: processors)
-    monkeypatch.setattr("chassis.server.memory", lambda: megabytes * 2**20)
+    monkeypatch.setattr("chassis.server.sizing.cpus", lambda: processors)
+    monkeypatch.setattr("chassis.server.sizing.memory", lambda: megabytes * 2**20)
     assert workers() == expected
 
 
@@ -74,7 +75,7 @@ def test_two_workers_at_the_least_and_four_at_the_most(monkeypatch, processors, 
 def test_only_what_is_asked_every_few_seconds_is_not_logged(caplog, path, status, lines):
     caplog.set_level("INFO")
     response = SimpleNamespace(status=status)
-    server.Logger(Config()).access(response, None, {"RAW_URI": path}, timedelta(seconds=1))
+    access_log.Logger(Config()).access(response, None, {"RAW_URI": path}, timedelta(seconds=1))
     assert len(caplog.records) == lines
 
 
@@ -137,12 +138,12 @@ def test_a_file_follows_its_headers(sent, tmp_path):
         assert b"".join(sent(FileWrapper(file), length=1000)).endswith(b"\r\n\r\n" + b"x" * 1000)
 
 
-@pytest.mark.parametrize(("connections", "waits"), [(0, []), (1, [server.COURTESY]), (9, [server.COURTESY])])
+@pytest.mark.parametrize(("connections", "waits"), [(0, []), (1, [worker.COURTESY]), (9, [worker.COURTESY])])
 def test_a_worker_with_connections_leaves_a_new_one_to_its_siblings_for_a_moment(monkeypatch, connections, waits):
     done = []
-    monkeypatch.setattr(server, "sleep", done.append)
-    monkeypatch.setattr(server.ThreadWorker, "accept", lambda self, listener: done.append(listener))
-    worker = server.Worker.__new__(server.Worker)
-    worker.nr_conns = connections
-    worker.accept("listener")
+    monkeypatch.setattr(worker, "sleep", done.append)
+    monkeypatch.setattr(worker.ThreadWorker, "accept", lambda self, listener: done.append(listener))
+    busy = worker.Worker.__new__(worker.Worker)
+    busy.nr_conns = connections
+    busy.accept("listener")
     assert done == [*waits, "listener"]

@@ -92,10 +92,11 @@ def test_production_refuses_a_short_secret_key():
         Shop.load({**PRODUCTION, "SECRET_KEY": "short"})
 
 
-def test_the_database_is_needed_once_by_url_or_by_parts():
+def test_the_database_is_needed_once_by_url_or_by_parts(monkeypatch):
+    monkeypatch.setenv("SERVICE", "shop")
     assert "DATABASE_URL is not set, and neither is DATABASE_HOST" in faults(DATABASE_HOST="")
     assert "DATABASE_URL and DATABASE_HOST are both set" in faults(DATABASE_URL="postgresql://u:p@db/x")
-    assert Shop.load(GOOD).database == Address("db", 5432, "web", "web", "")
+    assert Shop.load(GOOD).database == Address("db", 5432, "shop", "shop", "")
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])

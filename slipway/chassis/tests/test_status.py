@@ -7,7 +7,9 @@ import pytest
 from flask import Flask
 from werkzeug.serving import make_server
 
-from chassis import db, errors, health, metrics, recent, security, status
+from chassis.observe import timeseries
+from chassis.web import status
+from chassis.web.setup import setup
 
 TOKEN = "t" * 40
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -22,10 +24,7 @@ def make(settings):
     def make_app(**changes) -> Flask:
         chosen = replace(settings, **{"app_env": "production", "status_token": TOKEN, **changes})
         app = Flask("sample")
-        errors.init_app(app)
-        metrics.init_app(app)
-        for each in (security, db, health, status):
-            each.init_app(app, chosen)
+        setup(app, chosen)
         app.add_url_rule("/good", "good", lambda: "good")
         app.add_url_rule("/bad", "bad", lambda: 1 / 0)
         made.append(app)
@@ -108,7 +107,7 @@ def test_it_counts_requests_and_errors_and_no_probe(make):
 
 def test_every_round_trip_to_the_database_is_counted(make, monkeypatch):
     counted = []
-    monkeypatch.setattr(recent, "count_ping", counted.append)
+    monkeypatch.setattr(timeseries, "count_ping", counted.append)
     client = make().test_client()
     client.get("/health/ready")
     client.get("/status", headers=BEARER)
@@ -137,23 +136,24 @@ def test_replicas_ask_each_other_and_one_that_is_gone_is_named(make):
 
 
 def test_what_is_older_than_a_quarter_of_an_hour_is_forgotten(monkeypatch):
-    recent.count_request(0.1, failed=False)
-    before = sum(step.requests for step in recent.read())
-    later = recent.time() + recent.STEP * recent.STEPS
-    monkeypatch.setattr(recent, "time", lambda: later)
+    timeseries.count_request(0.1, failed=False)
+    before = sum(step.requests for step in timeseries.read())
+    later = timeseries.time() + timeseries.STEP * timeseries.STEPS
+    monkeypatch.setattr(timeseries, "time", lambda: later)
     assert before >= 1
-    assert sum(step.requests for step in recent.read()) == 0
-    recent.count_request(0.1, failed=True)
-    assert recent.read()[-1] == (1, 1, 0.1, 0, 0, 0.0)
+    assert sum(step.requests for step in timeseries.read()) == 0
+    timeseries.count_request(0.1, failed=True)
+    assert timeseries.read()[-1] == (1, 1, 0.1, 0, 0, 0.0)
 
 
 def test_no_count_is_lost_between_threads():
     threads = [
-        threading.Thread(target=lambda: [recent.count_request(0, failed=False) for _ in range(2000)]) for _ in range(4)
+        threading.Thread(target=lambda: [timeseries.count_request(0, failed=False) for _ in range(2000)])
+        for _ in range(4)
     ]
-    before = sum(step.requests for step in recent.read())
+    before = sum(step.requests for step in timeseries.read())
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(step.requests for step in recent.read()) == before + 8000
+    assert sum(step.requests for step in timeseries.read()) == before + 8000

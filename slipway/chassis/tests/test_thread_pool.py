@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from gunicorn.workers.gthread import _DEFER
 
-from chassis.pool import LeaderPool
+from chassis.server.thread_pool import LeaderPool
 
 SOON = 10  # seconds, a deadline
 NEVER = 3600.0  # seconds, of patience or rest

@@ -12,7 +12,8 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 from werkzeug.serving import make_server
 
-from chassis import db, drain, health, traffic
+from chassis.server import drain
+from chassis.web import database, health, traffic
 
 TRAFFIC = "/health/ready?for=traffic"
 
@@ -26,17 +27,17 @@ def replica(settings, tmp_path):
     def make(*peers, **changes):
         app = Flask("sample", root_path=str(tmp_path))
         given = replace(settings, status_peers=",".join(peers), **changes)
-        db.init_app(app, given)
+        database.init_app(app, given)
         health.init_app(app, given)
         client = app.test_client()
         client.lost, client.word = None, None
-        (checked,) = (each for each in app.extensions["health"]["check"].checkers if each.__name__ == "database")
+        (checked,) = (each for each in app.extensions["checks"].checkers if each.__name__ == "database")
         real = checked.check
 
         def check():
             begun = monotonic()
             if client.lost:
-                app.extensions["absence"].note(begun, silent=False)
+                app.extensions["database"].absence.note(begun, silent=False)
                 raise client.lost
             return (False, client.word) if client.word else real()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask, render_template_string
 
-from chassis import security, static, vite
+from chassis.web import publish, security, static, vite
 from devserver.sources import Sources
 
 BUILT = Path(__file__).parent / "bundle/built"
@@ -44,7 +44,7 @@ def test_the_tags_name_each_file_once_and_every_one_is_kept_for_a_year(root, set
 
 
 def test_a_published_bundle_keeps_its_names(root, tmp_path):
-    static.publish(root / "static", tmp_path / "published")
+    publish.publish({"": root / "static"}, tmp_path / "published")
     named = {path.name for path in BUILT.iterdir() if path.is_file()}
     assert len(named) >= 5
     assert named <= {path.name for path in (tmp_path / "published/ui").iterdir()}

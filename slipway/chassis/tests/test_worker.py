@@ -8,9 +8,9 @@ import pytest
 
 PROGRAM = """
 import time
-from chassis import program
+from chassis.process import worker
 try:
-    with program.until_signal() as stop:
+    with worker.until_signal() as stop:
         print("working", flush=True)
         while not stop.wait({pause}):
             {work}
@@ -58,9 +58,15 @@ def test_a_second_signal_ends_it_at_once_and_still_cleans_up():
 
 
 def test_a_worker_logs_as_its_settings_say():
-    work = "from chassis import logs, program; logs.configure('WARNING', 'text'); next(program.every(1)); " + (
-        "import logging; logging.warning('grave'); logging.info('light')"
-    )
+    work = """
+import logging
+from chassis.observe import logs
+from chassis.process import worker
+logs.configure("WARNING", "text")
+next(worker.every(1))
+logging.warning("grave")
+logging.info("light")
+"""
     run = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, timeout=20, check=True)
     assert "WARNING root: grave" in run.stdout
     assert "light" not in run.stdout

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chassis import server
+from chassis.server import sizing
 from slipway.commands import connections, doctor, environment, inventory
 from slipway.commands.inventory import Service
 from slipway.proofs.harness import ROOT
@@ -49,9 +49,9 @@ def test_threads_workers_and_what_a_services_own_file_says_are_counted(dotenv, m
 def test_workers_are_counted_as_the_server_counts_them(dotenv, monkeypatch, cpus, memory):
     dotenv(f"WEB_CPUS={cpus}\nWEB_MEMORY={memory}\n")
     monkeypatch.setattr(connections.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(server, "cpus", lambda: float(cpus))
-    monkeypatch.setattr(server, "memory", lambda: connections.number("WEB_MEMORY", unit="([bkmg]?)b?"))
-    assert connections.workers(WEBS[0]) == server.workers()
+    monkeypatch.setattr(sizing, "cpus", lambda: float(cpus))
+    monkeypatch.setattr(sizing, "memory", lambda: connections.number("WEB_MEMORY", unit="([bkmg]?)b?"))
+    assert connections.workers(WEBS[0]) == sizing.workers()
 
 
 @pytest.mark.parametrize(("line", "said"), [("DATABASE_CONNECTIONS=2000", "from 11 to 900"), ("WEB_THREADS=x", "'x'")])

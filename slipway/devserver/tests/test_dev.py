@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy
 from flask import Flask, Response, request
 
-from chassis import request_id
-from chassis.schema import Schema
+from chassis.db.revisions import Revisions
+from chassis.observe import request_id
 from devserver import database, debugger, dependencies, layer, libraries, live, page, sources, sql, waiting
 from devserver.state import Stamp, State
 
@@ -123,7 +123,7 @@ def test_a_database_at_another_revision_is_named_with_what_to_do(tmp_path):
     (tmp_path / "versions").mkdir()
     (tmp_path / "versions/1.py").write_text('revision = "one"\ndown_revision = None\n')
     (tmp_path / "versions/2.py").write_text('revision = "two"\ndown_revision = "one"\n')
-    schema = Schema(tmp_path)
+    schema = Revisions(tmp_path)
     assert database.problem(schema, {"two"}) == ""
     for current in ({"one"}, set()):
         assert "(two): run `make migrate`" in database.problem(schema, current)

@@ -1,22 +1,21 @@
 """`make migration`: a file appears once it is known to work, or none does."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from alembic.operations import ops
 from sqlalchemy import Column, Integer, inspect
 
-from chassis import migrations
+from chassis.db import migrations
 from chassis.settings import Address, Settings
-from chassis.verbs import revision
-from chassis.verbs.revision import Refused
+from devserver import revision
+from devserver.revision import Refused
 
-TEMPLATE = Path(__file__).parents[3] / "services/web/migrations/script.py.mako"
+TEMPLATE = Path(__file__).parents[2] / "templates/service/services/{{ name }}/migrations/script.py.mako"
 ENV = """
 from sqlalchemy import Column, Enum, Integer, MetaData, String, Table
-from chassis import migrations
+from chassis.db import migrations
 metadata = MetaData()
 {tables}
 migrations.run(metadata)
@@ -58,9 +57,9 @@ def untouched(postgres) -> Address:
 
 
 @pytest.fixture
-def settings(postgres, untouched, settings) -> Iterator[Settings]:
+def settings(postgres, untouched) -> Iterator[Settings]:
     with postgres.lend(untouched) as address:
-        yield replace(settings, database_url=address.url)
+        yield Settings.load({"APP_ENV": "test", "SECRET_KEY": "k", "DATABASE_URL": address.url})
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def judged(checkout: Path, service: Service, choices: dict[str, str]) -> Iterato
         wanted = Wanted(
             image,
             health="/health/ready",
-            migrate=("python", "-m", "chassis.migrations", "upgrade") if service.database else (),
+            migrate=("python", "-m", "chassis.db.migrations", "upgrade") if service.database else (),
             env={"DRAIN_DELAY": "1"},
         )
         with BY_KIND.get(service.kind, HTTP)[1](wanted) as subject:

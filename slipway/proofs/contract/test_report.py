@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from slipway.proofs.contract import contents, promises, report
 from slipway.proofs.contract.promises import LEFTOVERS, PROMISES, Broken, NotJudged, Promise
-from slipway.proofs.harness import wait_until
+from slipway.proofs.harness import ROOT, wait_until
 
-REPORT = Path(report.__file__)
+REPORT = [sys.executable, "-m", report.__name__]
 BASE = f"{os.environ.get('REGISTRY', '')}python:3.14-slim-trixie"
 
 containers = pytest.mark.containers
@@ -93,7 +92,7 @@ def broken_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def run(**settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, REPORT], env=environment(settings), capture_output=True, text=True, check=False, timeout=300
+        REPORT, cwd=ROOT, env=environment(settings), capture_output=True, text=True, check=False, timeout=300
     )
 
 
@@ -121,7 +120,8 @@ def test_ctrl_c_leaves_nothing_behind(broken_image):
         return docker("ps", "--filter", f"ancestor={broken_image}", "--format", '{{.Label "slipway.contract"}}').strip()
 
     process = subprocess.Popen(
-        [sys.executable, REPORT],
+        REPORT,
+        cwd=ROOT,
         env=environment({"IMAGE": broken_image}),
         stdout=subprocess.PIPE,
         start_new_session=True,

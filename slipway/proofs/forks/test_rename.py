@@ -9,8 +9,8 @@ import pytest
 from slipway.proofs.forks.fork import Fork, complaint
 from slipway.proofs.harness import ports
 
-# Where the template may still be named: the kit, and the origin.
-ORIGIN = ("slipway/", ".slipway", "CHANGELOG.md", "LICENSE", "README.md")
+# Where the template may still be named: the kit, its package to ruff, and the origin.
+ORIGIN = ("slipway/", "pyproject.toml", ".slipway", "CHANGELOG.md", "LICENSE", "README.md")
 NAME = f"fish{secrets.token_hex(3)}"
 
 
@@ -95,7 +95,7 @@ def test_where_a_user_looks_the_template_is_named_as_the_origin_only(renamed):
 def test_what_compose_would_start_bears_the_name(renamed):
     plain = {name: renamed.environment[name] for name in ("PATH", "HOME")}
     configured = renamed.compose("config", "--format", "json", env=plain).stdout
-    assert "slipway" not in configured
+    assert "slipway" not in configured.replace("/slipway/", "/")  # the kit's folder
     assert f'"image": "{NAME}/' in configured
     development = ("--file", "compose/base.yaml", "--file", "compose/dev.yaml", "config")
     assert f"name: {NAME}-dev\n" in renamed.compose(*development, env=plain).stdout

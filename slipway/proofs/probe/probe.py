@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, abort, jsonify, render_template_string, requ
 from sqlalchemy import text
 from werkzeug.wrappers import Response
 
-from chassis import db
+from chassis.web import database
 
 FORM = '<form method="post"><input name="csrf_token" value="{{ csrf_token() if csrf_token is defined }}"></form>'
 
@@ -34,8 +34,8 @@ def added_to(create_app: Callable[..., Flask]) -> Callable[..., Flask]:
 @blueprint.get("/rows")
 def rows() -> Response:
     """The first hundred, and how many there are."""
-    titles = db.session().scalars(text("SELECT title FROM probe ORDER BY id LIMIT 100")).all()
-    total = db.session().scalar(text("SELECT count(*) FROM probe"))
+    titles = database.session().scalars(text("SELECT title FROM probe ORDER BY id LIMIT 100")).all()
+    total = database.session().scalar(text("SELECT count(*) FROM probe"))
     return jsonify(titles=list(titles), total=total)
 
 
@@ -52,13 +52,13 @@ def add() -> tuple[Response, int, dict[str, str]]:
 
 @blueprint.get("/rows/<int:number>")
 def row(number: int) -> Response:
-    title = db.session().scalar(text("SELECT title FROM probe WHERE id = :id"), {"id": number})
+    title = database.session().scalar(text("SELECT title FROM probe WHERE id = :id"), {"id": number})
     return jsonify(title=title) if title else abort(404)
 
 
 def store(title: str) -> int:
-    number = db.session().scalar(text("INSERT INTO probe (title) VALUES (:title) RETURNING id"), {"title": title})
-    db.session().commit()
+    number = database.session().scalar(text("INSERT INTO probe (title) VALUES (:title) RETURNING id"), {"title": title})
+    database.session().commit()
     return number
 
 
@@ -94,7 +94,7 @@ def hang() -> str:
 
 @blueprint.get("/sleep-in-sql")
 def sleep_in_sql() -> str:
-    db.session().execute(text("SELECT pg_sleep(30)"))
+    database.session().execute(text("SELECT pg_sleep(30)"))
     return "never"
 
 

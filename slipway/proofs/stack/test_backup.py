@@ -269,7 +269,7 @@ def test_after_a_restore_the_roles_can_do_what_they_could_and_no_more(stack, dum
 
 def test_an_older_backup_is_migrated_before_a_request_meets_it(stack, dump):
     restore(stack, dump)
-    migrations = ["run", "--rm", "--no-deps", "migrate", "python", "-m", "chassis.migrations"]
+    migrations = ["run", "--rm", "--no-deps", "migrate", "python", "-m", "chassis.db.migrations"]
     stack.compose(*migrations, "downgrade")
     older = backup(stack)
     stack.compose(*migrations, "upgrade")

@@ -93,7 +93,7 @@ def test_a_breakpoint_in_a_view_stops_there_and_the_next_session_has_what_was_sa
         editor.request("continue", threadId=stopped["threadId"])
         assert page.result(30).status_code == 200
 
-        health = debugged.directory / "slipway/chassis/src/chassis/health.py"
+        health = debugged.directory / "slipway/chassis/src/chassis/web/health.py"
         health.write_text(health.read_text().replace('status="alive"', 'status="saved while debugging"'))
         editor.request("setBreakpoints", source={"path": str(view)}, breakpoints=[])
         assert debugged.get("/health/live").json()["status"] == "alive"

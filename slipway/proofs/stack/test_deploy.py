@@ -18,7 +18,9 @@ from slipway.proofs.stack.loadtest import LoadTest
 pytestmark = pytest.mark.containers
 alone = pytest.mark.alone
 
-NEVER_READY = "RUN echo 'Schema.behind = lambda self, current: True' >> /app/slipway/chassis/src/chassis/schema.py"
+NEVER_READY = (
+    "RUN echo 'Revisions.behind = lambda self, current: True' >> /app/slipway/chassis/src/chassis/db/revisions.py"
+)
 CRASHES = "RUN echo 'raise RuntimeError(\"this release is broken\")' >> /app/services/web/gunicorn.conf.py"
 BAD_MIGRATION = """
 RUN printf 'from alembic import op\\nrevision, down_revision = "bad", "{head}"\\n\\

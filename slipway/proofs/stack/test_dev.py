@@ -34,11 +34,11 @@ VIEWS = """
     def loop():
         import sqlalchemy
 
-        from chassis import db
+        from chassis.web.database import session
 
         password = "hunter2"
         for number in range(4):
-            db.session().execute(sqlalchemy.text("SELECT :n"), {"n": number})
+            session().execute(sqlalchemy.text("SELECT :n"), {"n": number})
         raise LookupError("<nothing here>")
 
     return app"""
@@ -121,7 +121,7 @@ def test_code_that_cannot_start_is_a_page_with_the_line_until_the_next_good_save
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-@pytest.mark.parametrize("file", ["slipway/chassis/src/chassis/server.py", "services/web/gunicorn.conf.py"])
+@pytest.mark.parametrize("file", ["slipway/chassis/src/chassis/server/gunicorn.py", "services/web/gunicorn.conf.py"])
 def test_what_the_server_itself_is_made_of_may_break_and_be_mended_too(dev, file):
     source = dev.stack.directory / file
     with saved(source, "from nowhere import nothing\n"):
@@ -147,7 +147,7 @@ def test_wrong_settings_are_a_page_that_names_each_of_them(dev):
 
 
 def test_a_save_in_the_chassis_counts_and_so_does_one_made_while_the_app_loads(dev):
-    source = dev.stack.directory / "slipway/chassis/src/chassis/health.py"
+    source = dev.stack.directory / "slipway/chassis/src/chassis/web/health.py"
     good = source.read_text()
     for word in ("once", "twice", "thrice"):  # not waiting for the reload in between
         source.write_text(good.replace('status="alive"', f'status="{word}"'))

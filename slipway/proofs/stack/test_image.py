@@ -125,7 +125,7 @@ def test_labels_change_no_layer(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["full", "minimal"])
-@pytest.mark.parametrize("path", ["services/web/src/web/late.py", "slipway/chassis/src/chassis/server.py"])
+@pytest.mark.parametrize("path", ["services/web/src/web/late.py", "slipway/chassis/src/chassis/server/gunicorn.py"])
 def test_what_cannot_be_imported_fails_the_build(tmp_path, path, variant):
     tree = copy_tree(tmp_path)
     with (tree / path).open("a") as module:

@@ -16,9 +16,9 @@ SCRIPT = """
 import os, sys
 from sqlalchemy import text
 from web.app import create_app
-from chassis import db
+from chassis.web.database import session
 with create_app().app_context():
-    print(sys.argv[1:], db.session().scalar(text("SELECT current_user")), sys.stdin.read().strip())
+    print(sys.argv[1:], session().scalar(text("SELECT current_user")), sys.stdin.read().strip())
 open("written.txt", "w").close()
 sys.exit(3)
 """
@@ -155,8 +155,8 @@ def test_the_database_is_made_anew_after_a_question_that_names_what_goes(place):
         (["run"], "make run: say what to run"),
         (["run", "cmd=echo 'open"], "make run: cmd= can't be read"),
         (["migration"], "make migration: say what changes"),
-        (["psql", "s=nowhere"], "make psql: there is no service 'nowhere': s= takes one of "),
-        (["shell", "s=../web"], "make shell: there is no service '../web'"),
+        (["psql", "s=nowhere"], "make psql: there is no service nowhere: s= takes "),
+        (["shell", "s=../web"], "make shell: there is no service ../web"),
     ],
 )
 def test_a_word_that_is_missing_or_wrong_is_one_line(tmp_path_factory, words, said):

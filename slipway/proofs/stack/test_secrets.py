@@ -88,9 +88,9 @@ def test_a_password_is_changed_while_serving_and_the_old_one_is_refused(stack, n
 LOGIN = """
 import select, sys
 from sqlalchemy import text
-from chassis import db
-from chassis.entrypoint import settings_class
-engine, good, bad = db.create_engine(settings_class().load()), 0, 0
+from chassis.db.engine import create_engine
+from chassis.process.entrypoint import settings_class
+engine, good, bad = create_engine(settings_class().load()), 0, 0
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     try:

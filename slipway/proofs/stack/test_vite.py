@@ -29,8 +29,8 @@ def production(tmp_path_factory):
     directory = copy_tree(tmp_path_factory.mktemp("bundle"))
     package = directory / "services/web/src/web"
     shutil.copytree(BUNDLE / "built", package / "static/ui")
-    edit(package / "app.py", "    static.init_app(app)\n", "    static.init_app(app)\n" + block("python"))
-    edit(package / "app.py", "from chassis import ", "from chassis import vite, ")
+    edit(package / "app.py", "    setup(app, settings)\n", "    setup(app, settings)\n" + block("python"))
+    edit(package / "app.py", "from chassis.web.setup", "from chassis.web import vite\nfrom chassis.web.setup")
     edit(package / "templates/home.html", "{% block main %}", "{% block main %}" + block("html"))
     with started(Stack(directory, unique("bundle"), **ports())) as stack:
         yield stack

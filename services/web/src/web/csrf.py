@@ -4,7 +4,7 @@ from flask import Flask
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.wrappers import Response
 
-from chassis import errors
+from chassis.web import errors
 
 protect = CSRFProtect()
 

@@ -2,18 +2,16 @@
 
 from flask import Blueprint, Flask, render_template
 
-from chassis import health, request_id, status
-from web import board
+from chassis.web import status
 from web.settings import Settings
 
 blueprint = Blueprint("home", __name__)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """The page, and what every template may use."""
+    """The page, and the navigation of every page."""
     app.extensions["navigation"] = []
-    app.context_processor(lambda: {"release": health.release(), "navigation": app.extensions["navigation"]})
-    app.jinja_env.globals.update(headline=board.headline, charts=board.charts, request_id=request_id.current)
+    app.context_processor(lambda: {"navigation": app.extensions["navigation"]})
     if not settings.production:
         from web import checklist  # no part of the image
 

@@ -3,8 +3,8 @@
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-from chassis import db
+from chassis.db.naming import NAMING
 
 
 class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=db.NAMING)
+    metadata = MetaData(naming_convention=NAMING)

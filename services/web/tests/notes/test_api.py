@@ -203,7 +203,7 @@ def test_the_list_links_to_its_other_pages(client, add):
 
 
 def test_every_note_is_on_exactly_one_page_though_all_are_of_one_moment(app, client):
-    with app.extensions["database"].begin() as connection:
+    with app.extensions["database"].engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO notes (title) SELECT 'n' FROM generate_series(1, 7)")
     pages = [client.get(f"/api/notes?page={page}&per_page=3").json["items"] for page in (1, 2, 3)]
     found = [note["id"] for page in pages for note in page]
@@ -251,5 +251,5 @@ def test_without_the_database_the_api_is_unavailable_for_now(orphan):
 
 
 def test_the_apps_role_can_not_change_the_schema(app):
-    with app.extensions["database"].connect() as connection, pytest.raises(Exception, match="must be owner"):
+    with app.extensions["database"].engine.connect() as connection, pytest.raises(Exception, match="must be owner"):
         connection.exec_driver_sql("DROP TABLE notes")

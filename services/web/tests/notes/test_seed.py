@@ -2,19 +2,19 @@
 
 from sqlalchemy import func, select
 
-from chassis import db
+from chassis.web.database import session
 from web.notes import rules, seed
 from web.notes.models import Note
 
 
 def count() -> int:
-    return db.session().scalar(select(func.count()).select_from(Note))
+    return session().scalar(select(func.count()).select_from(Note))
 
 
 def test_seeding_twice_adds_each_note_once(app):
     with app.app_context():
-        assert seed.seed(db.session()) == len(seed.NOTES)
-        assert seed.seed(db.session()) == 0
+        assert seed.seed(session()) == len(seed.NOTES)
+        assert seed.seed(session()) == 0
         assert count() == len(seed.NOTES)
 
 
@@ -22,7 +22,7 @@ def test_every_sample_keeps_the_rules_and_the_page_shows_it(app, browser):
     with app.app_context():
         for title, body in seed.NOTES:
             assert rules.NoteFields(title=title, body=body).title == title
-        seed.seed(db.session())
-        db.session().commit()
+        seed.seed(session())
+        session().commit()
     assert "東京出張のメモ" in browser.open("/notes").text
     assert "<b>Not bold" not in browser.open("/notes").html

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from flask import Flask, request
 
-from chassis import metrics, request_id
+from chassis.observe import request_id
+from chassis.web import metrics
 
 LARGE = int(os.environ["LARGE"])  # bytes
 

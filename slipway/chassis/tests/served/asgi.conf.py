@@ -1,3 +1,3 @@
-from chassis import server
+from chassis.server.gunicorn import configure
 
-server.configure(globals(), "served.asgi:create_app()", asgi=True)
+configure(globals(), "served.asgi:create_app()", asgi=True)

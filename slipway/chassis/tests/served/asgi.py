@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from chassis.asgi import Chassis
+from chassis.web.asgi import Chassis
 from served import LARGE
 from served.settings import Settings
 

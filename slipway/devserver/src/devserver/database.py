@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chassis.schema import Schema
+from chassis.db.revisions import Revisions
 
 PAUSE = 1.0  # seconds between two questions while it is behind, or does not answer
 
@@ -18,15 +18,15 @@ class Watch(threading.Thread):
 
     def __init__(self, app: Any, directory: Path, say: Callable[..., None]) -> None:
         super().__init__(name="migrations", daemon=True)
-        self.engine = getattr(app, "extensions", {}).get("database")
-        self.schema, self.say = Schema(directory), say
+        self.database = getattr(app, "extensions", {}).get("database")
+        self.revisions, self.say = Revisions(directory), say
         self.notices: list[str] = []
 
     def run(self) -> None:
         pause = threading.Event()
-        while self.engine is not None and self.schema.known:
+        while self.database is not None and self.revisions.known:
             if (current := self.current()) is not None:
-                if not (wrong := problem(self.schema, current)):
+                if not (wrong := problem(self.revisions, current)):
                     break
                 self.notice(wrong)
             pause.wait(PAUSE)
@@ -40,7 +40,7 @@ class Watch(threading.Thread):
         from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
         try:
-            with self.engine.connect() as connection:
+            with self.database.engine.connect() as connection:
                 return set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
         except ProgrammingError:  # no such table: not migrated at all
             return set()
@@ -54,14 +54,14 @@ class Watch(threading.Thread):
             self.say(notices=self.notices)
 
 
-def problem(schema: Schema, current: set[str]) -> str:
+def problem(revisions: Revisions, current: set[str]) -> str:
     """What is wrong with a database at these revisions, and what to do; empty where nothing is."""
-    if unknown := current - schema.known:
+    if unknown := current - revisions.known:
         return (
             f"The database has a migration that is not among yours ({', '.join(sorted(unknown))}), another branch's "
             "maybe: go back to that branch, or `make reset-db` makes the database anew."
         )
-    if schema.behind(current):
-        missing = ", ".join(sorted(schema.heads - current))
+    if revisions.behind(current):
+        missing = ", ".join(sorted(revisions.heads - current))
         return f"The database is behind the migrations ({missing}): run `make migrate`."
     return ""

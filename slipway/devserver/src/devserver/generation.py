@@ -15,7 +15,7 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.app.wsgiapp import WSGIApplication
 
-from chassis import shm
+from chassis.server import shm
 from devserver import libraries
 from devserver.layer import Layer, listen
 from devserver.page import Broken
@@ -176,6 +176,6 @@ class Fallback(Served, BaseApplication):
 
 def check_settings() -> None:
     """Raises what is wrong with them; gunicorn's configuration would log it and exit."""
-    from chassis.entrypoint import settings_class
+    from chassis.settings import of_service
 
-    settings_class().load()
+    of_service().load()

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import CodeType
 
-from chassis import recent
+from chassis.observe import timeseries
 
 # The board's figures, which outlive a reload.
-KEPT = ("chassis", recent.__name__)
+KEPT = ("chassis", timeseries.__name__)
 
 
 def preload(root: Path, module: str) -> bool:

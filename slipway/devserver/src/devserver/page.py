@@ -134,7 +134,7 @@ def walk(trace: TracebackType | None) -> list[tuple[str, int, str, FrameType]]:
 
 
 def frame(root: Path, path: str, number: int, function: str, where: FrameType | None) -> Frame:
-    ours = path.startswith((f"{root}/libs/", f"{root}/services/"))
+    ours = path.startswith(tuple(f"{root}/{each}/" for each in ("libs", "services", "slipway/chassis")))
     linecache.checkcache(path)
     return Frame(
         os.path.relpath(path, root) if ours else path,

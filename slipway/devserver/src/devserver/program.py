@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from time import monotonic
 
-from chassis import logs
+from chassis.observe import logs
 from devserver import dependencies, waiting
 from devserver.sources import Kind, Sources
 
-COMMAND = [sys.executable, "-m", "chassis.program"]
+COMMAND = [sys.executable, "-m", "chassis.process.worker"]
 
 log = logging.getLogger("dev")
 

@@ -1,4 +1,4 @@
-"""`python -m chassis.verbs.revision "add tags"`: a migration from what the models say, once it is known to work;
+"""`python -m devserver.revision "add tags"`: a migration from what the models say, once it is known to work;
 `--to REVISION` brings the database to one, up or down.
 
 What is written is tried on a scratch database first, both ways, so that nobody's rows are touched.
@@ -26,8 +26,10 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import text
 
-from chassis import db, migrations, postgres, verbs
+from chassis.db import migrations, waits
+from chassis.db.engine import engine_url
 from chassis.settings import Settings
+from devserver import verbs
 
 LONGEST_NAME = 32  # characters that alembic_version.version_num holds
 
@@ -132,7 +134,7 @@ def prove(settings: Settings, directory: Path, former: str | None, draft: Path) 
 def scratch_database(settings: Settings) -> Iterator[Settings]:
     """A database of the same owner, gone afterwards."""
     name = f"{settings.database.name}_scratch_{secrets.token_hex(4)}"
-    url = db.engine_url(as_role(settings, "postgres", "postgres").database)
+    url = engine_url(as_role(settings, "postgres", "postgres").database)
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
     with engine.connect() as admin:
         admin.execute(text(f'CREATE DATABASE "{name}" OWNER "{settings.database.user}"'))
@@ -225,12 +227,12 @@ def passed(scripts: ScriptDirectory, at: str | None) -> set[str]:
 
 def reason(error: Exception) -> str:
     if isinstance(error, sqlalchemy.exc.SQLAlchemyError):
-        return postgres.reason(error)
+        return waits.reason(error)
     return " ".join(str(error).split())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m chassis.verbs.revision", description="Write a migration.")
+    parser = argparse.ArgumentParser(prog="python -m devserver.revision", description="Write a migration.")
     parser.add_argument("message", nargs="?", default="")
     parser.add_argument("--directory", type=Path, default=Path("migrations"))
     parser.add_argument("--empty", action="store_true", help="one to write by hand")

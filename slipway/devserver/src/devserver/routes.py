@@ -1,11 +1,11 @@
-"""`python -m chassis.verbs.routes`: every route of the app, by its path."""
+"""`python -m devserver.routes`: every route of the app, by its path."""
 
 import importlib
 import os
 
 from flask import Flask
 
-from chassis import verbs
+from devserver import verbs
 
 
 def table(app: Flask) -> list[tuple[str, str, str]]:

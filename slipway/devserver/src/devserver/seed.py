@@ -1,4 +1,4 @@
-"""`python -m chassis.verbs.seed`: sample data, by every module `seed` in the service's package.
+"""`python -m devserver.seed`: sample data, by every module `seed` in the service's package.
 
 Such a module has one function, `seed(session) -> int`, which adds what is not there yet and returns how
 many rows it added; it commits nothing.
@@ -14,11 +14,13 @@ from types import ModuleType
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from chassis import db, postgres, verbs
+from chassis.db import waits
+from chassis.db.engine import create_engine
+from devserver import verbs
 
 
 def main(service: str) -> None:
-    engine = db.create_engine(verbs.settings("make seed"))
+    engine = create_engine(verbs.settings("make seed"))
     modules = list(seeds(importlib.import_module(service)))
     for module in modules:
         try:
@@ -26,7 +28,7 @@ def main(service: str) -> None:
                 added = module.seed(session)
                 session.commit()
         except SQLAlchemyError as error:
-            sys.exit(f"make seed: {module.__name__} failed, and added nothing: {postgres.reason(error)}")
+            sys.exit(f"make seed: {module.__name__} failed, and added nothing: {waits.reason(error)}")
         print(f"{module.__name__.removesuffix('.seed')}: {f'{added} rows added' if added else 'all there already'}")
     if not modules:
         print(f"{service} has no sample data: write seed(session) in src/{service}/…/seed.py")

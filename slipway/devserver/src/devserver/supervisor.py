@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
-from chassis import logs, shm
+from chassis.observe import logs
+from chassis.server import shm
 from devserver import dependencies, generation, libraries, waiting
 from devserver.live import Hub
 from devserver.sources import Kind, Sources
@@ -81,7 +82,7 @@ class Supervisor:
 
     def preload(self) -> None:
         """Again once the code is whole, where it was broken: a broken one does not say all that it needs."""
-        server = libraries.preload(self.root, "chassis.server")
+        server = libraries.preload(self.root, "chassis.server.gunicorn")
         self.preloaded = libraries.preload(self.root, f"{os.environ['SERVICE']}.app") and server
 
     def share_metrics(self) -> str:

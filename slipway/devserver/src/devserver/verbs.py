@@ -2,14 +2,13 @@
 
 import sys
 
-from chassis.entrypoint import settings_class
-from chassis.settings import Settings, SettingsError
+from chassis.settings import Settings, SettingsError, of_service
 
 
 def settings(verb: str) -> Settings:
     """The service's, in development; elsewhere the program ends with one line."""
     try:
-        found = settings_class().load()
+        found = of_service().load()
     except SettingsError as error:
         sys.exit(f"{verb}: {error}")
     if not found.development:

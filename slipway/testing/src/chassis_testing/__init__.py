@@ -4,7 +4,6 @@ A service's conftest.py gives `settings` (see `Postgres.lend`) and `app`; the re
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,11 +30,14 @@ def runner(app):
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A test sees neither the developer's `.env` nor their environment."""
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A test sees neither the developer's `.env` nor their environment; a service's own, its name."""
     import os
 
     from chassis.settings import Settings
+
+    if "services" in (parts := request.path.parts):
+        monkeypatch.setenv("SERVICE", parts[parts.index("services") + 1])
 
     for name in Settings.__dataclass_fields__:
         for variable in (name.upper(), f"{name.upper()}_FILE"):

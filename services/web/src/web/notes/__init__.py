@@ -14,7 +14,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["NOTES_PER_PAGE"] = settings.notes_per_page
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(api.blueprint)
-    # What another site makes a browser send is refused before (chassis.security), and no cookie means
+    # What another site makes a browser send is refused before (chassis.web.security), and no cookie means
     # anything to the API.
     csrf.protect.exempt(api.blueprint)
     home.link(app, "Notes", page="notes.index", api="notes_api.list_notes")

@@ -7,10 +7,10 @@ import msgspec
 from flask import Blueprint, Response, current_app, url_for
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from web import validation
+from chassis.web import validation
+from chassis.web.openapi import operation
 from web.notes import models, store
 from web.notes.rules import NoteChanges, NoteFields
-from web.openapi import operation
 
 blueprint = Blueprint("notes_api", __name__, url_prefix="/api/notes")
 

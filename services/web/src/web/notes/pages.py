@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from web import validation
+from chassis.web import validation
+from chassis.web.validation import Invalid
 from web.notes import rules, store
 from web.notes.rules import NoteFields
-from web.validation import Invalid
 
 blueprint = Blueprint("notes", __name__, url_prefix="/notes", template_folder="templates")
 

@@ -6,7 +6,7 @@ from msgspec import UNSET, structs
 from sqlalchemy import func, select
 from werkzeug.exceptions import NotFound
 
-from chassis import db
+from chassis.web.database import session
 from web.notes.models import Note
 from web.notes.rules import NoteChanges, NoteFields
 
@@ -28,19 +28,19 @@ class Page:
 def page(number: int, size: int) -> Page:
     newest_first = select(Note).order_by(Note.created_at.desc(), Note.id.desc())
     chosen = newest_first.offset((number - 1) * size).limit(size)
-    total = db.session().scalar(select(func.count()).select_from(Note))
-    return Page(list(db.session().scalars(chosen)), number, size, total)
+    total = session().scalar(select(func.count()).select_from(Note))
+    return Page(list(session().scalars(chosen)), number, size, total)
 
 
 def get(note_id: int) -> Note:
     """Raises NotFound."""
-    return _found(note_id, db.session().get(Note, note_id))
+    return _found(note_id, session().get(Note, note_id))
 
 
 def add(fields: NoteFields) -> Note:
     note = Note(**structs.asdict(fields))
-    db.session().add(note)
-    db.session().commit()
+    session().add(note)
+    session().commit()
     return note
 
 
@@ -50,21 +50,21 @@ def change(note_id: int, changes: NoteFields | NoteChanges) -> Note:
     for name, value in structs.asdict(changes).items():
         if value is not UNSET:
             setattr(note, name, value)
-    db.session().commit()
+    session().commit()
     return note
 
 
 def remove(note_id: int) -> Note:
     """The note that is no more. Raises NotFound."""
     note = _locked(note_id)
-    db.session().delete(note)
-    db.session().commit()
+    session().delete(note)
+    session().commit()
     return note
 
 
 def _locked(note_id: int) -> Note:
     """Whoever else changes or removes it waits: the second remover gets a 404, not an error."""
-    return _found(note_id, db.session().get(Note, note_id, with_for_update=True))
+    return _found(note_id, session().get(Note, note_id, with_for_update=True))
 
 
 def _found(note_id: int, note: Note | None) -> Note:

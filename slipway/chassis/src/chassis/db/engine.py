@@ -1,6 +1,5 @@
-"""SQLAlchemy for a service: one engine a process, one session a request, errors as 503."""
+"""SQLAlchemy for a threaded, forking, long-running process."""
 
-import importlib
 import os
 import select
 from collections.abc import Callable
@@ -9,50 +8,19 @@ from time import monotonic, sleep
 from typing import Any
 
 import psycopg2
-import psycopg2.errors
 import sqlalchemy
-from flask import Flask, current_app, g
-from sqlalchemy import event
-from sqlalchemy.orm import Session
-from werkzeug.exceptions import ServiceUnavailable
-from werkzeug.wrappers import Response
+from sqlalchemy import event, orm
 
-from chassis import errors, postgres, request_id
-from chassis.absence import Absence
-from chassis.secret_file import SecretFile
+from chassis.db import waits
+from chassis.db.absence import Absence
+from chassis.observe import request_id
 from chassis.settings import Address, Settings
-
-# Names for constraints, so that a migration can drop one by name on any database.
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+from chassis.settings.secret_file import SecretFile
 
 IDLE = 1.0  # seconds after which a pooled connection is tried before it is used
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """One engine for the app; a request's session is closed when the request ends."""
-    absence = app.extensions["absence"] = Absence()
-    app.extensions["database"] = create_engine(settings, absence)
-    app.teardown_appcontext(_close_session)
-    app.shell_context_processor(_names_for_the_shell)
-    app.register_error_handler(sqlalchemy.exc.OperationalError, _unavailable)
-    app.register_error_handler(sqlalchemy.exc.TimeoutError, _unavailable)
-    app.register_error_handler(sqlalchemy.exc.InternalError, _read_only)
-
-
-def session() -> Session:
-    """The request's session. Nothing is written until its `commit()`."""
-    if "session" not in g:
-        g.session = _Session(current_app.extensions["database"])
-    return g.session
-
-
-class _Session(Session):
+class Session(orm.Session):
     """Asks again, on a new connection, where the first statement of a transaction finds its own one dead.
 
     A server that ends a session says so a moment later. Nothing was committed by then, and nothing read.
@@ -72,26 +40,26 @@ class _Session(Session):
         try:
             return method(*arguments, **options)
         except sqlalchemy.exc.DBAPIError as error:
-            if not first or not error.connection_invalidated or postgres.OVERDUE in str(error.orig):
+            if not first or not error.connection_invalidated or waits.OVERDUE in str(error.orig):
                 raise
         self.rollback()
         return method(*arguments, **options)
 
 
 def create_engine(settings: Settings, absence: Absence | None = None, **options: Any) -> sqlalchemy.Engine:
-    """An engine for a threaded, forking, long-running process; `options` go to SQLAlchemy.
+    """One engine a process; `options` go to SQLAlchemy.
 
     One that is told of an `absence` waits for the end of a short one, and not while it lasts.
     """
-    postgres.bound_every_wait(settings, absence)
+    waits.bound_every_wait(settings, absence)
     pool = {"pool_size": settings.web_threads, "max_overflow": 0}
     engine = sqlalchemy.create_engine(
         engine_url(settings.database),
-        connect_args=postgres.connect_args(settings),
+        connect_args=waits.connect_args(settings),
         pool_timeout=settings.database_pool_timeout,
         **{**pool, **options},
     )
-    address = postgres.LastAddress()
+    address = waits.LastAddress()
     event.listen(engine, "checkin", partial(_note_the_time, address))
     event.listen(engine, "checkout", partial(_find_out_whether_it_lives, engine.dialect, absence))
     event.listen(engine, "do_connect", _Connect(settings, address, absence))
@@ -123,7 +91,7 @@ class _Connect:
     PAUSE, PATIENCE = 0.1, 2.0  # seconds
     RESTART = 1.5  # seconds, so that a 503 comes within two
 
-    def __init__(self, settings: Settings, address: postgres.LastAddress, absence: Absence | None) -> None:
+    def __init__(self, settings: Settings, address: waits.LastAddress, absence: Absence | None) -> None:
         self.password = SecretFile("DATABASE_PASSWORD", settings.database.password)
         self.timeout = settings.database_connect_timeout
         self.address, self.absence = address, absence
@@ -135,7 +103,7 @@ class _Connect:
             if self.absence and self.absence.lasts():
                 raise psycopg2.OperationalError("Postgres has been away for a while")
             own["password"] = self.password.read(at_once=True)
-            own["connect_timeout"] = postgres.seconds_to_connect(1 if "hostaddr" in own else self.timeout)
+            own["connect_timeout"] = waits.seconds_to_connect(1 if "hostaddr" in own else self.timeout)
             try:
                 connection = dialect.connect(*arguments, **parameters | own)
             except psycopg2.OperationalError as error:
@@ -154,8 +122,8 @@ class _Connect:
         """Seconds for which it is tried again where this is what came of it."""
         if "password authentication failed" in str(error):
             return self.PATIENCE if self.password.path else 0.0
-        starting = not postgres.has_answered(error) or "the database system is" in str(error)
-        return min(self.RESTART, postgres.seconds_left()) if self.absence and starting else 0.0
+        starting = not waits.has_answered(error) or "the database system is" in str(error)
+        return min(self.RESTART, waits.seconds_left()) if self.absence and starting else 0.0
 
 
 def _add_request_id(
@@ -167,14 +135,7 @@ def _add_request_id(
     return statement, parameters
 
 
-def _names_for_the_shell() -> dict[str, Any]:
-    """What `flask shell` knows besides `app` and `g`: the session, and the service's models by name."""
-    models = importlib.import_module(f"{current_app.import_name.partition('.')[0]}.models")
-    classes = [mapper.class_ for mapper in models.Base.registry.mappers]
-    return {"session": session(), "select": sqlalchemy.select} | {each.__name__: each for each in classes}
-
-
-def _note_the_time(address: postgres.LastAddress, connection: Any, record: Any) -> None:
+def _note_the_time(address: waits.LastAddress, connection: Any, record: Any) -> None:
     record.info["idle_since"] = now = monotonic()
     if connection is not None:  # else it was given up
         address.answered[0] = now
@@ -199,27 +160,4 @@ def _find_out_whether_it_lives(dialect: Any, absence: Absence | None, connection
         except psycopg2.Error as error:
             if not dialect.is_disconnect(error, connection, None):
                 raise  # it is there and does not answer: no new connection would
-            raise sqlalchemy.exc.InvalidatePoolError(postgres.reason(error)) from None  # a new one is opened
-
-
-def _close_session(error: BaseException | None) -> None:
-    if (current := g.pop("session", None)) is None:
-        return
-    try:
-        current.close()
-    except sqlalchemy.exc.SQLAlchemyError as failure:  # the answer is made: it must not be lost to a rollback
-        current.invalidate()
-        current_app.logger.warning("a connection was given up: %s", postgres.reason(failure))
-
-
-def _unavailable(error: Exception) -> Response:
-    current_app.logger.warning("the database is unavailable: %s", postgres.reason(error))
-    busy = ServiceUnavailable("The database does not answer. Try again in a moment.", retry_after=2)
-    return errors.answer(busy)
-
-
-def _read_only(error: sqlalchemy.exc.InternalError) -> Response:
-    """Refused writes, while `make upgrade-postgres` copies the rows."""
-    if isinstance(error.orig, psycopg2.errors.ReadOnlySqlTransaction):
-        return _unavailable(error)
-    raise error
+            raise sqlalchemy.exc.InvalidatePoolError(waits.reason(error)) from None  # a new one is opened

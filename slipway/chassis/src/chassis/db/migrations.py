@@ -1,4 +1,4 @@
-"""Alembic under an advisory lock: `python -m chassis.migrations upgrade`.
+"""Alembic under an advisory lock: `python -m chassis.db.migrations upgrade`.
 
 A service keeps `migrations/versions/` and an `env.py` of one call, `migrations.run(metadata)`.
 Postgres runs a migration's DDL in its transaction, so that one that fails leaves nothing behind.
@@ -16,9 +16,10 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
 
-from chassis import db, logs, postgres
-from chassis.entrypoint import CONFIG, UNAVAILABLE, fail, settings_class
-from chassis.settings import Settings, SettingsError
+from chassis.db import waits
+from chassis.db.engine import engine_url
+from chassis.observe.exits import UNAVAILABLE, fail, settings_or_exit
+from chassis.settings import Settings
 
 # Rather than queueing behind a long query and every request behind the migration: fail, try again.
 LOCK_TIMEOUT = "5s"
@@ -35,10 +36,10 @@ def upgrade(settings: Settings, directory: Path, revision: str = "head") -> None
 def connect(settings: Settings) -> Connection:
     """A connection of one's own, with no statement timeout: a migration may take its time."""
     engine = sqlalchemy.create_engine(
-        db.engine_url(settings.database),
+        engine_url(settings.database),
         poolclass=sqlalchemy.NullPool,
         connect_args={
-            **postgres.connect_args(settings),
+            **waits.connect_args(settings),
             "options": f"-c lock_timeout={LOCK_TIMEOUT}",
         },
     )
@@ -85,26 +86,24 @@ def heads(directory: Path) -> set[str]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m chassis.migrations", description="Run migrations.")
+    parser = argparse.ArgumentParser(prog="python -m chassis.db.migrations", description="Run migrations.")
     parser.add_argument("action", choices=["upgrade", "downgrade", "current", "check"])
     parser.add_argument("revision", nargs="?", help="default: head, or one step down")
     parser.add_argument("--directory", type=Path, default=Path("migrations"))
     options = parser.parse_args(arguments)
-    logs.configure_early()
+    settings = settings_or_exit()
     action = getattr(command, options.action)
     target = {"upgrade": ["head"], "downgrade": ["-1"]}.get(options.action, [])
     if target and options.revision:
         target = [options.revision]
     try:
-        with connect(settings_class().load()) as connection:
+        with connect(settings) as connection:
             run_command(connection, options.directory, action, *target)
-    except SettingsError as error:
-        fail(CONFIG, str(error))
     except (CommandError, sqlalchemy.exc.SQLAlchemyError) as error:
         log.debug("traceback", exc_info=True)
         fail(
             UNAVAILABLE,
-            f"{options.action} failed, and nothing was changed by the step that failed: {postgres.reason(error)}",
+            f"{options.action} failed, and nothing was changed by the step that failed: {waits.reason(error)}",
         )
 
 

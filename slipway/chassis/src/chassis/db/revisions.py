@@ -1,4 +1,4 @@
-"""Which revision of the schema this code needs, read from its migrations without loading Alembic."""
+"""Which revision of the database this code needs, read from its migrations without loading Alembic."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ _ASSIGNED = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*(.*)$""", re.MU
 _QUOTED = re.compile(r"""["']([^"']+)["']""")
 
 
-class Schema:
+class Revisions:
     """The revisions in a service's `migrations/versions`, and the newest of them, `heads`."""
 
     def __init__(self, directory: Path) -> None:

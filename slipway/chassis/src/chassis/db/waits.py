@@ -24,7 +24,7 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_READY, set_wait_callback
 
-from chassis.absence import Absence
+from chassis.db.absence import Absence
 from chassis.settings import Settings
 
 # Over the statement timeout, so that Postgres is the one to cancel what is merely slow.

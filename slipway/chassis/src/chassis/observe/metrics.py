@@ -1,4 +1,4 @@
-"""`/metrics`, Prometheus text: requests and their seconds by route. The proxy answers 404 for it."""
+"""Prometheus text: requests and their seconds by route, all workers' added up."""
 
 import fcntl
 import os
@@ -6,36 +6,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from time import monotonic, perf_counter, sleep
+from time import monotonic, sleep
 
-from flask import Flask, request
 from prometheus_client import REGISTRY, Counter, Histogram, exposition, multiprocess
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
-from werkzeug.wrappers import Response
-
-from chassis import recent
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-# No part of what people do, and so not of recent.py's figures.
-PROBES = {"expose", "health.live", "health.ready", "static", "status.show"}
 LOCK_WAIT = 1.0  # seconds: the one that waits starts the workers
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
 REQUESTS = Counter("http_requests", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram("http_request_seconds", "Seconds to answer.", ["route"], buckets=BUCKETS)
-
-
-def init_app(app: Flask) -> None:
-    # Flask asks at each request whether each hook and view is a coroutine function; none becomes one.
-    app.ensure_sync = cache(app.ensure_sync)
-    app.after_request(_count)
-    app.add_url_rule("/metrics", view_func=expose)
-
-
-def expose() -> Response:
-    return Response(text(), content_type=exposition.CONTENT_TYPE_LATEST)
 
 
 def text() -> bytes:
@@ -114,15 +97,6 @@ def count(method: str, route: str, status: int, seconds: float) -> None:
     )
     requests.inc()
     took.observe(seconds)
-
-
-def _count(response: Response) -> Response:
-    current = request._get_current_object()
-    took = (now := perf_counter()) - current.environ.get("chassis.started", now)
-    count(current.method, current.url_rule.rule if current.url_rule else "none", response.status_code, took)
-    if current.endpoint not in PROBES:
-        recent.count_request(took, failed=response.status_code >= 500)
-    return response
 
 
 @cache  # looking a series up takes longer than counting in it

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from time import perf_counter
 
-from chassis import logs
+from chassis.observe import logs
 
 HEADER = "X-Request-ID"
 # Long enough for a UUID or a trace id, and nothing that could break a log line or a SQL comment.

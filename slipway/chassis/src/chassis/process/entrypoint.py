@@ -1,23 +1,23 @@
 """The container's entrypoint: wait for Postgres where the command needs it, then become the command.
 
-    ENTRYPOINT ["tini", "--", "python", "-m", "chassis.entrypoint"]
+    ENTRYPOINT ["tini", "--", "python", "-m", "chassis.process.entrypoint"]
 
 Exit codes: the command's own; 78 (EX_CONFIG, sysexits.h) for settings that are wrong; 69
 (EX_UNAVAILABLE) for a database that can't be used; 126 and 127 as a shell's for a command that
 can't be run or found.
 """
 
-import importlib
 import logging
 import os
 import sys
 from pathlib import PurePath
 from time import monotonic, sleep
 
-from chassis import logs
-from chassis.settings import Settings, SettingsError
+from chassis.observe import logs
+from chassis.observe.exits import CONFIG, UNAVAILABLE, fail, settings_or_exit
+from chassis.settings import Settings
 
-CONFIG, UNAVAILABLE, NOT_EXECUTABLE, NOT_FOUND = 78, 69, 126, 127
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts, doubling
 
 log = logging.getLogger("entrypoint")
@@ -43,10 +43,7 @@ def main(command: list[str]) -> None:
 
 def prepare() -> None:
     """Checks the settings and waits for the database, if there is one; exits with one line where either fails."""
-    try:
-        settings = settings_class().load()
-    except SettingsError as error:
-        fail(CONFIG, str(error))
+    settings = settings_or_exit()
     if not settings.uses_database:
         return
     try:
@@ -61,12 +58,6 @@ def needs_database(command: list[str]) -> bool:
     return any(PurePath(word).name in wanted.split(",") for word in command[:3])
 
 
-def settings_class() -> type[Settings]:
-    """`Settings` of `<SERVICE>.settings`, which knows the service's own; else the chassis's."""
-    service = os.environ.get("SERVICE")
-    return importlib.import_module(f"{service}.settings").Settings if service else Settings
-
-
 def wait_for_postgres(settings: Settings) -> None:
     """Returns once Postgres has answered an authenticated query.
 
@@ -76,10 +67,10 @@ def wait_for_postgres(settings: Settings) -> None:
     # Imported here: a command that needs no database starts without them.
     import psycopg2
 
-    from chassis import postgres
+    from chassis.db import waits
 
-    postgres.bound_every_wait(settings)
-    arguments = postgres.connect_args(settings)
+    waits.bound_every_wait(settings)
+    arguments = waits.connect_args(settings)
     address, start, pause = settings.database, monotonic(), FIRST_PAUSE
     while True:
         try:
@@ -91,10 +82,10 @@ def wait_for_postgres(settings: Settings) -> None:
             if waited + pause > settings.database_wait:
                 raise Unusable(
                     f"Postgres at {address.host}:{address.port} did not answer within "
-                    f"{settings.database_wait:g} s (DATABASE_WAIT): {postgres.reason(error)}"
+                    f"{settings.database_wait:g} s (DATABASE_WAIT): {waits.reason(error)}"
                 ) from None
             if pause == FIRST_PAUSE:
-                log.info("waiting for Postgres at %s: %s", address, postgres.reason(error))
+                log.info("waiting for Postgres at %s: %s", address, waits.reason(error))
             sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
         else:
@@ -118,11 +109,6 @@ def permanent(message: str) -> str | None:
     if "invalid" in message and ("connection option" in message or "URI" in message):
         return "DATABASE_URL is not a URL that Postgres's client understands"
     return None
-
-
-def fail(code: int, message: str) -> None:
-    log.critical(message)
-    sys.exit(code)
 
 
 def _ask(connection) -> None:

@@ -1,4 +1,4 @@
-"""What a release does once, before its first replica: `python -m chassis.release /srv/static`.
+"""What a release does once, before its first replica: `python -m chassis.process.release /srv/static`.
 
 Its static files are laid where the proxy serves them from, then its migrations run. Without the
 first it would still serve, the app sending its own files, so that only the second can stop it.
@@ -10,24 +10,25 @@ import os
 import sys
 from pathlib import Path
 
-from chassis import logs, migrations, static
-from chassis.entrypoint import settings_class
+from chassis.observe.exits import settings_or_exit
+from chassis.web import publish
 
 log = logging.getLogger("release")
 
 
 def main(root: str) -> None:
-    logs.configure_early()
-    service, settings = os.environ["SERVICE"], settings_class().load()
+    settings, service = settings_or_exit(), os.environ["SERVICE"]
     package = Path(importlib.util.find_spec(service).origin).parent
     # Each service's folder holds the paths of its URLs.
     target = Path(f"{root}/{service}{settings.url_prefix}/static")
     try:
-        new = static.publish(package / "static", target)
+        new = publish.publish({"": package / "static", "chassis": publish.OWN}, target)
         log.info("static files published", extra={"new": new})
     except OSError as error:
         log.warning("static files can't be published, so that the app serves its own: %s", error)
     if settings.uses_database:
+        from chassis.db import migrations
+
         migrations.main(["upgrade"])
 
 

@@ -1,12 +1,12 @@
 """For programs that are no web server: stop on SIGTERM and SIGINT, and clean up.
 
-    with program.until_signal() as stop:
+    with worker.until_signal() as stop:
         while not stop.wait(60):
             work()
     # here, or in a `finally`: close what was opened
 
-`python -m chassis.program` runs `main(settings)` of the package SERVICE's `main.py`; a worker goes
-through its rounds by `for number in program.every(60)`. Under gunicorn the server handles signals,
+`python -m chassis.process.worker` runs `main(settings)` of the package SERVICE's `main.py`; a worker goes
+through its rounds by `for number in worker.every(60)`. Under gunicorn the server handles signals,
 and this is not for it.
 """
 
@@ -21,13 +21,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chassis import heartbeat, logs
-from chassis.entrypoint import CONFIG, fail, settings_class
-from chassis.settings import Settings, SettingsError
+from chassis.observe import logs
+from chassis.observe.exits import settings_or_exit
+from chassis.process import heartbeat
+from chassis.settings import Settings
 
 ROUND = 60.0  # seconds that a round of work may take before the health check fails
 
-log = logging.getLogger("program")
+log = logging.getLogger("worker")
 
 
 @contextmanager
@@ -74,13 +75,7 @@ def every(seconds: float, round: float = ROUND) -> Iterator[int]:
 
 def main() -> None:
     """Settings that are wrong end it with one line; what `main` raises, with a traceback in the log."""
-    logs.configure_early()
-    name = os.environ["SERVICE"]
-    try:
-        settings = settings_class().load()
-    except SettingsError as error:
-        fail(CONFIG, str(error))
-    logs.configure(settings.log_level, settings.log_format)
+    settings, name = settings_or_exit(), os.environ["SERVICE"]
     try:
         importlib.import_module(f"{name}.main").main(settings)
     except Exception:

@@ -10,6 +10,7 @@ The variable's name is the field's, in capitals. A field made with `secret=True`
 the file that `<NAME>_FILE` names. `load()` reports every fault at once and never echoes a secret.
 """
 
+import importlib
 import os
 import re
 from collections.abc import Mapping
@@ -17,9 +18,10 @@ from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dotenv import dotenv_values, find_dotenv
+
+from chassis.settings.address import Address
 
 # Nothing from elsewhere, nothing inline (developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP).
 CONTENT_SECURITY_POLICY = (
@@ -50,46 +52,6 @@ def setting(
     """A field of `Settings`: its default, its one-line meaning, and the bounds of a number."""
     metadata = {"help": help, "secret": secret, "minimum": minimum, "maximum": maximum}
     return field(default=default, metadata=metadata, repr=not secret)
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a database is and who asks: the parts of a `postgresql://` URL (libpq, 33.1.1.2)."""
-
-    host: str
-    port: int
-    name: str
-    user: str
-    password: str = field(repr=False)
-    options: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Raises ValueError, without echoing the URL, where it is malformed."""
-        scheme, separator, _ = url.partition("://")
-        if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
-            raise ValueError("must start with postgresql://")
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port or 5432
-        except ValueError:
-            raise ValueError("has no usable host and port") from None
-        name = unquote(parts.path.lstrip("/"))
-        if not host or not name:
-            raise ValueError("must look like postgresql://user:password@host:5432/name")
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        return cls(host, port, name, user, password, tuple(parse_qsl(parts.query)))
-
-    @property
-    def url(self) -> str:
-        """For libpq: no driver in the scheme; the password included, so never log it."""
-        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        query = f"?{urlencode(self.options)}" if self.options else ""
-        return f"postgresql://{login}@{host}:{self.port}/{quote(self.name, safe='')}{query}"
-
-    def __str__(self) -> str:
-        return f"{self.user}@{self.host}:{self.port}/{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +123,8 @@ class Settings:
     database_url: str = setting("", "postgresql://user:password@host:5432/name; replaces the five below.", secret=True)
     database_host: str = setting("", "The database's host.")
     database_port: int = setting(5432, "Its port.", minimum=1, maximum=65535)
-    database_name: str = setting("web", "The database.")
-    database_user: str = setting("web", "The role that the service connects as.")
+    database_name: str = setting("", "The database; without it the one that is called like the service.")
+    database_user: str = setting("", "The role that the service connects as; without it, the same.")
     database_password: str = setting("", "That role's password.", secret=True)
     database_wait: float = setting(
         30.0,
@@ -171,7 +133,7 @@ class Settings:
         maximum=3600,
     )
     database_wait_commands: str = setting(
-        "gunicorn,flask,chassis.migrations,chassis.release",
+        "gunicorn,flask,chassis.db.migrations,chassis.process.release",
         "The commands before which the entrypoint waits; others start at once.",
     )
     database_connect_timeout: int = setting(3, "Seconds to open a connection.", minimum=1, maximum=60)
@@ -204,8 +166,8 @@ class Settings:
         return Address(
             self.database_host,
             self.database_port,
-            self.database_name,
-            self.database_user,
+            self.database_name or os.environ.get("SERVICE", ""),
+            self.database_user or os.environ.get("SERVICE", ""),
             self.database_password,
         )
 
@@ -257,6 +219,12 @@ class Settings:
                 if value.lower().startswith(PLACEHOLDERS)
             ]
         return faults
+
+
+def of_service() -> type[Settings]:
+    """`Settings` of `<SERVICE>.settings`, which knows the service's own; else the chassis's."""
+    service = os.environ.get("SERVICE")
+    return importlib.import_module(f"{service}.settings").Settings if service else Settings
 
 
 def read_dotenv() -> dict[str, str]:

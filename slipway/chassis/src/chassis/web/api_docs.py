@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, current_app, render_template, request
 
-from web import openapi
+from chassis.web import openapi
 
 # What stands in an example where a schema names none of its own.
 SAMPLES = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "null": None}
@@ -21,7 +21,7 @@ BOUNDS = {
     "default": "{!r} where it is left out",
 }
 
-blueprint = Blueprint("apidocs", __name__)
+blueprint = Blueprint("api_docs", __name__)
 
 
 def init_app(app: Flask) -> None:
@@ -33,7 +33,7 @@ def init_app(app: Flask) -> None:
 def page() -> str:
     document = openapi.document(current_app)
     schemas = document["components"]["schemas"]
-    return render_template("api.html", operations=list(operations(document)), schemas=schemas)
+    return render_template("chassis/api.html", operations=list(operations(document)), schemas=schemas)
 
 
 def operations(document: dict[str, Any]) -> Iterable[dict[str, Any]]:

@@ -13,9 +13,11 @@ from typing import Any
 
 from prometheus_client import exposition
 
-from chassis import drain, health, logs, metrics, request_id, security
-from chassis.prefix import is_internal
+from chassis.observe import logs, metrics, request_id, routes, version
+from chassis.observe.routes import is_internal
+from chassis.server import drain
 from chassis.settings import Settings
+from chassis.web.cross_site import REFUSAL, SAFE_METHODS, is_cross_site, trusted_origins
 
 Scope = Message = dict[str, Any]
 Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
@@ -27,7 +29,7 @@ log = logging.getLogger("asgi")
 class Chassis:
     def __init__(self, app: App, settings: Settings) -> None:
         self.app, self.prefix, self.limit = app, settings.url_prefix, settings.request_timeout
-        self.proxies, self.trusted = settings.trusted_proxies, security.trusted_origins(settings)
+        self.proxies, self.trusted = settings.trusted_proxies, trusted_origins(settings)
         self.policy = settings.content_security_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,14 +56,14 @@ class Chassis:
         path: str = scope["path"]
         below = path == self.prefix or path.startswith(f"{self.prefix}/")
         inner = path.removeprefix(self.prefix) if below else path
-        if scope["method"] not in security.SAFE_METHODS and self.is_cross_site(scope):
-            await answer.problem(403, "Forbidden", security.CROSS_SITE)
+        if scope["method"] not in SAFE_METHODS and self.is_cross_site(scope):
+            await answer.problem(403, "Forbidden", REFUSAL)
         elif self.prefix and path in ("/", self.prefix):
             await answer.send_all(308, b"", [(b"location", f"{self.prefix}/".encode())])
         elif is_internal(path) and path in INTERNAL:
             await INTERNAL[path](answer)
-        elif below and not is_internal(inner) and inner == "/version":
-            await answer.json(200, health.release())
+        elif below and not is_internal(inner) and inner == routes.VERSION:
+            await answer.json(200, version.current())
         elif below and not is_internal(inner):
             raw = {"path": inner or "/", "raw_path": (inner or "/").encode()}
             await self.app({**scope, **raw, "root_path": scope.get("root_path", "") + self.prefix}, receive, answer)
@@ -70,7 +72,7 @@ class Chassis:
 
     def is_cross_site(self, scope: Scope) -> bool:
         site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
-        return security.cross_site(site, origin, lambda: self.origin(scope), self.trusted)
+        return is_cross_site(site, origin, lambda: self.origin(scope), self.trusted)
 
     def origin(self, scope: Scope) -> str:
         """The site's, as the client asked for it."""
@@ -89,7 +91,7 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 class Clock:
-    """How long a request computes: it stands still while the client sends or reads, see server.ClientsTurn."""
+    """How long a request computes: it stands still while the client sends or reads, see watchdog.ClientsTurn."""
 
     def __init__(self, receive: Receive) -> None:
         self.source, self.sends = receive, True
@@ -187,4 +189,4 @@ async def counted(answer: Answer) -> None:
     await answer.send_all(200, metrics.text(), [(b"content-type", exposition.CONTENT_TYPE_LATEST.encode())])
 
 
-INTERNAL = {"/health/live": live, "/health/ready": ready, "/metrics": counted}
+INTERNAL = {routes.LIVE: live, routes.READY: ready, routes.METRICS: counted}

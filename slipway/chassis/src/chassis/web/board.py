@@ -1,4 +1,4 @@
-"""What the board says of `chassis.status.report()`: a headline, and the charts' geometry."""
+"""What the board says of `status.report()`: a headline, and the charts' geometry."""
 
 from typing import NamedTuple
 

@@ -5,7 +5,7 @@ from jinja2 import TemplateNotFound
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from chassis import request_id
+from chassis.observe import request_id
 
 
 def init_app(app: Flask) -> None:

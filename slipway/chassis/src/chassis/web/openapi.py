@@ -17,13 +17,13 @@ from werkzeug.exceptions import NotFound
 from werkzeug.routing import IntegerConverter, Rule
 from werkzeug.wrappers import Response
 
-from chassis import health
-from chassis.security import SAFE_METHODS
+from chassis.observe import version
+from chassis.web.cross_site import SAFE_METHODS
 
 REFERENCE = "#/components/schemas/{name}"
-LARGEST_ID = 2**63 - 1  # of Postgres's bigint
+MAX_ID = 2**63 - 1  # of Postgres's bigint
 # What a path can carry, by the converter's name in the route.
-PATH_SCHEMAS = {"id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": LARGEST_ID}}
+PATH_SCHEMAS = {"id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}}
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -35,7 +35,7 @@ class ID(IntegerConverter):
 
     def to_python(self, value: str) -> int:
         # Not by `max`, which makes Werkzeug answer 405 where the route has several methods.
-        if (number := int(value)) > LARGEST_ID:
+        if (number := int(value)) > MAX_ID:
             raise NotFound
         return number
 
@@ -102,7 +102,7 @@ def serve() -> Response:
 
 def document(app: Flask) -> dict[str, Any]:
     """The whole description: every view of the app that has an `operation`."""
-    release, paths, kinds = health.release(), {}, {Problem}
+    release, paths, kinds = version.current(), {}, {Problem}
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
         if described := getattr(view, "operation", None):

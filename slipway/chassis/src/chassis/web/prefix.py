@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from flask import Flask, abort, redirect, request
 from werkzeug.wrappers import Response
 
+from chassis.observe.routes import is_internal
 from chassis.settings import Settings
-
-INTERNAL = ("/health", "/metrics")
 
 
 class Prefix:
@@ -41,7 +40,3 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     app.before_request(refuse_elsewhere)
     app.wsgi_app = Prefix(app.wsgi_app, prefix)
-
-
-def is_internal(path: str) -> bool:
-    return any(path == each or path.startswith(f"{each}/") for each in INTERNAL)

@@ -8,14 +8,11 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
-from chassis.secret_file import SecretFile
 from chassis.settings import Settings
+from chassis.settings.secret_file import SecretFile
+from chassis.web.cross_site import MAX_BODY, REFUSAL, SAFE_METHODS, is_cross_site, trusted_origins
 
-LARGEST_BODY = 1024 * 1024  # bytes, before any of it is parsed
-MOST_FORM_PARTS = 100
-
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}  # which change nothing (RFC 9110, 9.2.1)
-CROSS_SITE = "This was sent from another site, so nothing was changed."
+MAX_FORM_PARTS = 100
 
 
 class SessionCookie(SecureCookieSessionInterface):
@@ -53,9 +50,9 @@ def init_app(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         BEHIND_PROXY=bool(settings.trusted_proxies),
-        MAX_CONTENT_LENGTH=LARGEST_BODY,
-        MAX_FORM_MEMORY_SIZE=LARGEST_BODY,
-        MAX_FORM_PARTS=MOST_FORM_PARTS,
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        MAX_FORM_MEMORY_SIZE=MAX_BODY,
+        MAX_FORM_PARTS=MAX_FORM_PARTS,
     )
     _follow_key(app, SecretFile("SECRET_KEY", settings.secret_key))
     trusted = trusted_origins(settings)
@@ -64,8 +61,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         current = request._get_current_object()  # with the environ, a tenth of the time
         if current.method not in SAFE_METHODS:
             site, origin = current.environ.get("HTTP_SEC_FETCH_SITE", ""), current.environ.get("HTTP_ORIGIN", "")
-            if cross_site(site, origin, lambda: f"{current.scheme}://{current.host}", trusted):
-                abort(403, CROSS_SITE)
+            if is_cross_site(site, origin, lambda: f"{current.scheme}://{current.host}", trusted):
+                abort(403, REFUSAL)
 
     app.before_request(refuse_cross_site)
     app.after_request(partial(_restrict_page, settings.content_security_policy))
@@ -73,21 +70,6 @@ def init_app(app: Flask, settings: Settings) -> None:
         app.wsgi_app = fix = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
         # The same few headers, 2 µs to parse. Not many are kept: a client may send long ones.
         fix._get_real_value = lru_cache(maxsize=128)(fix._get_real_value)
-
-
-def cross_site(site: str, origin: str, own: Callable[[], str], trusted: set[str]) -> bool:
-    """Whether another site made a browser send this: by Sec-Fetch-Site, else by Origin, which no page can set.
-
-    What has neither comes from a program, which no other site can make send anything.
-    """
-    if site in ("same-origin", "none") or not (site or origin):
-        return False
-    origin = origin.lower()
-    return origin not in trusted and (site == "cross-site" or origin != own().lower())
-
-
-def trusted_origins(settings: Settings) -> set[str]:
-    return {each.strip().rstrip("/").lower() for each in settings.trusted_origins.split(",")} - {""}
 
 
 def cookie_name(settings: Settings) -> str:

@@ -1,122 +1,60 @@
 """Static files for a year: each URL carries a digest of the contents, `/static/style.1a2b3c4d.css`.
 
-The app serves them itself. Behind a proxy, `publish` lays a release's files, compressed, beside the
-former releases' in a directory that the proxy serves from: while a release rolls out, a page of
-either finds its own. A digest that is not this release's answers with this release's file, which
+The app serves them itself, the service's own and the chassis's below `/static/chassis`; behind a proxy, publish.py lays
+them where it serves from. A digest that is not this release's answers with this release's file, which
 must not be kept under that name: only a digest that matches is cached.
 """
 
-import gzip
-import hashlib
-import os
-import re
-import time
-from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from flask import Flask, current_app, g, request
+from flask import Blueprint, Flask, current_app, g, request
 from werkzeug.security import safe_join
 from werkzeug.wrappers import Response
 
+from chassis.web.publish import HASHED, OWN, digest, hashed
+
 YEAR = 365 * 24 * 3600  # seconds
-KEPT = 30 * 24 * 3600  # seconds that a published file outlives its release
-HASHED = re.compile(r"(.+)\.([0-9a-f]{8})(\.[^./]+)?").fullmatch
-
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {".gz": lambda data: gzip.compress(data, mtime=0)}
-try:
-    from compression import zstd  # Python 3.14, the images'
-
-    COMPRESSORS[".zst"] = lambda data: zstd.compress(data, 19)
-except ImportError:
-    pass
+ENDPOINTS = ("static", "chassis.static")
 
 
 def init_app(app: Flask) -> None:
+    # Made for each app: Flask lets a blueprint be registered once it knows where its files lie.
+    app.register_blueprint(
+        Blueprint(
+            "chassis", __name__, template_folder="templates", static_folder=OWN, static_url_path="/static/chassis"
+        )
+    )
     app.url_defaults(_add_digest)
     app.url_value_preprocessor(_take_digest)
     app.after_request(_cache)
 
 
-def digest(folder: str | Path, filename: str) -> str | None:
-    """Eight hexadecimal digits of the file's contents; None where the folder has no such file."""
-    if not (inside := safe_join(str(folder), filename)):
-        return None
-    path = Path(inside)
-    try:
-        return _digest(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError):
-        return None
+def _folder(endpoint: str) -> Path:
+    return OWN if endpoint == "chassis.static" else Path(current_app.static_folder)
 
 
-@lru_cache(maxsize=1024)
-def _digest(path: Path, modified: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-
-
-def hashed(folder: str | Path, filename: str) -> str:
-    """`flags/n.svg` as `flags/n.1a2b3c4d.svg`; as it is where a bundler has named it so, or there is no such file."""
-    if HASHED(filename) or not (found := digest(folder, filename)):
-        return filename
-    name = PurePosixPath(filename)
-    return str(name.with_name(f"{name.stem}.{found}{name.suffix}"))
+def _digest(endpoint: str, filename: str) -> str | None:
+    inside = safe_join(str(_folder(endpoint)), filename)
+    return digest(Path(inside)) if inside else None
 
 
 def _add_digest(endpoint: str, values: dict) -> None:
-    if endpoint == "static":
-        values["filename"] = hashed(current_app.static_folder, values["filename"])
+    if endpoint in ENDPOINTS:
+        values["filename"] = hashed(_folder(endpoint), values["filename"])
 
 
 def _take_digest(endpoint: str | None, values: dict | None) -> None:
-    if endpoint == "static" and (parts := HASHED(values["filename"])):
+    if endpoint in ENDPOINTS and (parts := HASHED(values["filename"])):
         filename = parts[1] + (parts[3] or "")
-        if digest(current_app.static_folder, filename):
+        if _digest(endpoint, filename):
             values["filename"], g.asked_for = filename, parts[2]
 
 
 def _cache(response: Response) -> Response:
-    if request.endpoint == "static" and response.status_code in (200, 206, 304):
+    if request.endpoint in ENDPOINTS and response.status_code in (200, 206, 304):
         filename = request.view_args["filename"]
-        if HASHED(filename) or g.get("asked_for") == digest(current_app.static_folder, filename):
+        if HASHED(filename) or g.get("asked_for") == _digest(request.endpoint, filename):
             response.headers["Cache-Control"] = f"public, max-age={YEAR}, immutable"
         else:
             response.headers["Cache-Control"] = "no-cache"
     return response
-
-
-def publish(folder: Path, target: Path) -> int:
-    """Copies the folder under hashed names, compressed too where that is smaller; how many are new.
-
-    Files are added and never changed. One goes when it has been in no release for KEPT seconds:
-    a file's time is when a release last had it, or when the next one took its place.
-    """
-    now, current, new = int(time.time()), set(), 0
-    latest = max(_times(target).values(), default=0)
-    for path in sorted(filter(Path.is_file, folder.rglob("*"))):
-        place = target / hashed(folder, path.relative_to(folder).as_posix())
-        if not place.exists():
-            _write(place, path.read_bytes())
-            new += 1
-        current |= {place, *(place.with_name(place.name + suffix) for suffix in COMPRESSORS)}
-    for path, seen in _times(target).items():
-        if path in current:
-            os.utime(path, (now, now))
-        elif seen == latest:
-            os.utime(path, (now - 1, now - 1))  # of the release that this one replaces
-        elif seen < now - KEPT:
-            path.unlink(missing_ok=True)
-    return new
-
-
-def _times(directory: Path) -> dict[Path, int]:
-    return {path: int(path.stat().st_mtime) for path in directory.rglob("*") if path.is_file()}
-
-
-def _write(place: Path, data: bytes) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    compressed = {suffix: compress(data) for suffix, compress in COMPRESSORS.items()}
-    smaller = {suffix: each for suffix, each in compressed.items() if len(each) < len(data)}
-    for suffix, contents in {**smaller, "": data}.items():  # the file itself last: it stands for all
-        unfinished = place.with_name(f".{place.name}.{os.getpid()}")
-        unfinished.write_bytes(contents)
-        unfinished.replace(place.with_name(place.name + suffix))

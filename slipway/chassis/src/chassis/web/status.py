@@ -1,34 +1,31 @@
 """`/status`: how the service is, for whoever develops it or has the token.
 
 In production the public learns name, version and "up". The rest takes STATUS_TOKEN: as `Authorization:
-Bearer …`, or typed into the form of the service's `templates/status.html`, which gives a cookie for a
-working day. It is never taken from a URL, since logs keep those.
+Bearer …`, or typed into the page's form, which gives a cookie for a working day. It is never taken
+from a URL, since logs keep those.
 """
 
 import hmac
 import http.client
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
-from time import perf_counter
 from typing import Any
 
-import sqlalchemy
 from flask import Blueprint, Flask, current_app, jsonify, redirect, render_template, request, url_for
 from itsdangerous import BadSignature, TimestampSigner
-from jinja2 import TemplateNotFound
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 from werkzeug.wrappers import Response
 
-from chassis import db, drain, health, logs, postgres, recent, security
-from chassis.secret_file import SecretFile
+from chassis.observe import logs, request_id, routes, timeseries, version
+from chassis.server import drain
 from chassis.settings import Settings
+from chassis.settings.secret_file import SecretFile
+from chassis.web import board, security
 
 COOKIE_AGE = 12 * 3600  # seconds
-DATABASE_PATIENCE = 1.0  # seconds
-PEER_PATIENCE = 2.0  # seconds, over what a replica waits for its database
+PEER_TIMEOUT = 2.0  # seconds, over what a replica waits for its database
 
 blueprint = Blueprint("status", __name__)
 
@@ -66,30 +63,32 @@ def init_app(app: Flask, settings: Settings) -> None:
         "peers": [peer.strip() for peer in settings.status_peers.split(",") if peer.strip()],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    # For a service's own page, too: `{% include "chassis/board.html" %}`, with `status=status.report()`.
+    app.jinja_env.globals.update(headline=board.headline, charts=board.charts, request_id=request_id.current)
+    app.context_processor(lambda: {"release": version.current()})
     app.register_blueprint(blueprint)
 
 
-@blueprint.get("/status")
+@blueprint.get(routes.STATUS)
 def show() -> Response:
-    """A page for browsers, where the service has one; JSON for everybody else.
+    """A page for browsers, JSON for everybody else.
 
     With `?only=this` the answer is this replica's own: what replicas ask each other. 401 for a wrong token.
     """
     if "Authorization" in request.headers and not allowed():
         raise Unauthorized("That is not the token.", www_authenticate=WWWAuthenticate("bearer"))
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
-        with suppress(TemplateNotFound):
-            return answer(render_template("status.html", status=report(), wrong=False))
+        return answer(render_template("chassis/status.html", status=report(), wrong=False))
     alone = "only" in request.args and allowed()
     return answer(jsonify(this_replica() if alone else report()))
 
 
-@blueprint.post("/status")
+@blueprint.post(routes.STATUS)
 def sign_in() -> Response:
     """The form's `token`, against a cookie; 401 for a wrong one."""
     guard = current_app.extensions["status"]["guard"]
     if not guard.knows(request.form.get("token", "").strip()):
-        return answer(render_template("status.html", status=report(), wrong=True), 401)
+        return answer(render_template("chassis/status.html", status=report(), wrong=True), 401)
     response = redirect(url_for(".show"), 303)
     response.set_cookie(
         cookie(),
@@ -111,20 +110,22 @@ def report() -> dict[str, Any]:
 
     One that does not answer has its `name` and the `problem`.
     """
-    release = health.release()
+    release = version.current()
     public = {"name": release["name"], "version": release["version"], "status": "up"}
     return {**public, "replicas": replicas()} if allowed() else public
 
 
 def this_replica() -> dict[str, Any]:
-    """What this replica knows of itself: `recent` has a list for each of recent.Step's figures."""
-    release, database = health.release(), ask_database()
+    """What this replica knows of itself: `recent` has a list for each of timeseries.Step's figures."""
+    release, database = version.current(), None
+    if "database" in current_app.extensions:
+        database = current_app.extensions["database"].report()
     problem = "draining" if drain.started() else None
     if database and not database["answers"]:
         problem = problem or "no database"
     elif database and database["pending"]:
         problem = problem or "migrations are pending"
-    steps = recent.read()
+    steps = timeseries.read()
     return {
         "name": logs.HOST,
         "version": release["version"],
@@ -132,7 +133,7 @@ def this_replica() -> dict[str, Any]:
         "started": current_app.extensions["status"]["started"],
         "problem": problem,
         "database": database,
-        "step": recent.STEP,
+        "step": timeseries.STEP,
         "recent": {
             "requests": [each.requests for each in steps],
             "errors": [each.errors for each in steps],
@@ -156,50 +157,15 @@ def replicas() -> list[dict[str, Any]]:
 def ask_replica(peer: str, token: str) -> dict[str, Any]:
     """The replica at `host:port`, about itself; names its host, and not the container."""
     name = peer.partition(":")[0]
-    connection = http.client.HTTPConnection(peer, timeout=PEER_PATIENCE)
+    connection = http.client.HTTPConnection(peer, timeout=PEER_TIMEOUT)
     try:
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
-        connection.request("GET", "/status?only=this", headers=headers)
+        connection.request("GET", f"{routes.STATUS}?only=this", headers=headers)
         return {**json.load(connection.getresponse()), "name": name}
     except (OSError, ValueError, http.client.HTTPException):
         return {"name": name, "problem": "does not answer"}
     finally:
         connection.close()
-
-
-def ask_database() -> dict[str, Any] | None:
-    """A round trip, and the schema's revisions; None where the service has no database."""
-    if "database" not in current_app.extensions:
-        return None
-    schema = current_app.extensions["health"]["schema"]
-    needed = sorted(schema.heads)
-    try:
-        with postgres.within(DATABASE_PATIENCE):
-            connection = db.session().connection()
-            start = perf_counter()
-            version = connection.scalar(sqlalchemy.text("SHOW server_version"))
-            took = perf_counter() - start
-            current = revisions(connection) if schema.known else []
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        current_app.logger.warning("the status found no database: %s", postgres.reason(error))
-        recent.count_lost_ping()
-        return {"answers": False, "needed": needed}
-    recent.count_ping(took)
-    return {
-        "answers": True,
-        "version": version.split()[0],
-        "milliseconds": round(took * 1000, 2),
-        "current": current,
-        "needed": needed,
-        "pending": schema.behind(set(current)),
-    }
-
-
-def revisions(connection: sqlalchemy.Connection) -> list[str]:
-    """The migrations that the database is at; none where it was never migrated."""
-    if connection.scalar(sqlalchemy.text("SELECT to_regclass('alembic_version')")) is None:
-        return []
-    return sorted(connection.scalars(sqlalchemy.text("SELECT version_num FROM alembic_version")))
 
 
 def mean(seconds: float, count: int) -> float | None:

@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from time import monotonic, sleep
 
-from chassis import drain
-from chassis.absence import Absence
-from chassis.bounded import Bounded, Unanswered
+from chassis.db.absence import Absence
+from chassis.observe import routes
+from chassis.server import drain
 from chassis.settings import Settings
+from chassis.web.checks import Bounded, Unanswered
 
 ANSWER = 0.8  # seconds that a probe waits at most
 CHECKS = 0.4  # seconds of these for the checks
@@ -92,7 +93,7 @@ class Traffic:
             here, there = connection.sock.getsockname()[0], connection.sock.getpeername()
             if (here, self.port) == there[:2]:
                 return False  # this replica itself
-            connection.request("GET", "/health/ready")
+            connection.request("GET", routes.READY)
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False

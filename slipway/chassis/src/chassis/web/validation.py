@@ -15,8 +15,8 @@ from werkzeug.exceptions import BadRequest, UnprocessableEntity, UnsupportedMedi
 T = TypeVar("T", bound=msgspec.Struct)
 
 # An answer must not grow with what was sent, and its names and values are the sender's.
-MOST_ERRORS = 20
-LONGEST_NAME = LONGEST_REASON = 200  # characters
+MAX_ERRORS = 20
+MAX_NAME = MAX_REASON = 200  # characters
 
 
 class Invalid(UnprocessableEntity):
@@ -24,7 +24,7 @@ class Invalid(UnprocessableEntity):
 
     def __init__(self, faults: dict[str | None, str]) -> None:
         self.faults = faults
-        self.errors = [pointer(name, detail) for name, detail in islice(faults.items(), MOST_ERRORS)]
+        self.errors = [pointer(name, detail) for name, detail in islice(faults.items(), MAX_ERRORS)]
         count = "One value is" if len(faults) == 1 else f"{len(faults)} values are"
         more = len(faults) - len(self.errors)
         super().__init__(f"{count} not valid." + (f" {more} of them are not named here." if more else ""))
@@ -78,7 +78,7 @@ def query(kind: type[T]) -> T:
 
 def pointer(name: str | None, detail: str) -> dict[str, str]:
     """One of a problem's `errors` (RFC 9457, 3): where in the body, as a JSON pointer, and what."""
-    place = "" if name is None else "/" + cut(name, LONGEST_NAME).replace("~", "~0").replace("/", "~1")
+    place = "" if name is None else "/" + cut(name, MAX_NAME).replace("~", "~0").replace("/", "~1")
     return {"pointer": f"#{place}", "detail": detail}
 
 
@@ -97,7 +97,7 @@ def explain(kind: Any, value: Any, error: msgspec.ValidationError) -> str:
             return "This must not be empty."
         case inspect.IntType(ge=int(least), le=int(most)):
             return f"This must be a whole number from {least:,} to {most:,}."
-    return extra.get("pattern") or cut(f"{error}.", LONGEST_REASON)
+    return extra.get("pattern") or cut(f"{error}.", MAX_REASON)
 
 
 def cut(text: str, length: int) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import command
 
-from chassis import migrations
+from chassis.db import migrations
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 

@@ -1,0 +1,29 @@
+"""How a program ends that can't go on: one line in the log, and an exit code (sysexits.h)."""
+
+import logging
+import sys
+from typing import NoReturn
+
+from chassis import settings
+from chassis.observe import logs
+from chassis.settings import Settings, SettingsError
+
+CONFIG, UNAVAILABLE = 78, 69
+
+log = logging.getLogger("chassis")
+
+
+def fail(code: int, message: str) -> NoReturn:
+    log.critical(message)
+    sys.exit(code)
+
+
+def settings_or_exit() -> Settings:
+    """The service's settings, with logs going out as they say; where they are wrong, CONFIG and one line."""
+    try:
+        found = settings.of_service().load()
+    except SettingsError as error:
+        logs.configure_early()
+        fail(CONFIG, str(error))
+    logs.configure(found.log_level, found.log_format)
+    return found

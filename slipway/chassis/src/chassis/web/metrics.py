@@ -1,0 +1,32 @@
+"""`/metrics`, and what it counts: each request of a Flask app. The proxy answers 404 for it."""
+
+from functools import cache
+from time import perf_counter
+
+from flask import Flask, request
+from prometheus_client import exposition
+from werkzeug.wrappers import Response
+
+from chassis.observe import metrics, routes, timeseries
+from chassis.web.static import ENDPOINTS as STATIC
+
+
+def init_app(app: Flask) -> None:
+    # Flask asks at each request whether each hook and view is a coroutine function; none becomes one.
+    app.ensure_sync = cache(app.ensure_sync)
+    app.after_request(_count)
+    app.add_url_rule(routes.METRICS, "metrics", show)
+
+
+def show() -> Response:
+    return Response(metrics.text(), content_type=exposition.CONTENT_TYPE_LATEST)
+
+
+def _count(response: Response) -> Response:
+    current = request._get_current_object()
+    took = (now := perf_counter()) - current.environ.get("chassis.started", now)
+    route = current.url_rule.rule if current.url_rule else "none"
+    metrics.count(current.method, route, response.status_code, took)
+    if route not in routes.POLLED and current.endpoint not in STATIC:
+        timeseries.count_request(took, failed=response.status_code >= 500)
+    return response

@@ -1,0 +1,86 @@
+"""Static files under names that carry a digest of the contents, `style.1a2b3c4d.css`, where the proxy serves them from.
+
+A release's files are laid, compressed, beside the former releases': while a release rolls out, a page of either
+finds its own.
+"""
+
+import gzip
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+OWN = Path(__file__).with_name("static")  # the chassis's
+KEPT = 30 * 24 * 3600  # seconds that a published file outlives its release
+HASHED = re.compile(r"(.+)\.([0-9a-f]{8})(\.[^./]+)?").fullmatch
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {".gz": lambda data: gzip.compress(data, mtime=0)}
+try:
+    from compression import zstd  # Python 3.14, the images'
+
+    COMPRESSORS[".zst"] = lambda data: zstd.compress(data, 19)
+except ImportError:
+    pass
+
+
+def digest(path: Path) -> str | None:
+    """Eight hexadecimal digits of the file's contents; None where there is no such file."""
+    try:
+        return _digest(path, path.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, modified: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
+def hashed(folder: Path, filename: str) -> str:
+    """`flags/n.svg` as `flags/n.1a2b3c4d.svg`; as it is where a bundler has named it so, or there is no such file."""
+    if HASHED(filename) or not (found := digest(folder / filename)):
+        return filename
+    name = PurePosixPath(filename)
+    return str(name.with_name(f"{name.stem}.{found}{name.suffix}"))
+
+
+def publish(folders: dict[str, Path], target: Path) -> int:
+    """Copies each folder below its name under hashed names, compressed too where that is smaller; how many are new.
+
+    Files are added and never changed. One goes when it has been in no release for KEPT seconds:
+    a file's time is when a release last had it, or when the next one took its place.
+    """
+    now, current, new = int(time.time()), set(), 0
+    latest = max(_times(target).values(), default=0)
+    for name, folder in folders.items():
+        for path in sorted(filter(Path.is_file, folder.rglob("*"))):
+            place = target / name / hashed(folder, path.relative_to(folder).as_posix())
+            if not place.exists():
+                _write(place, path.read_bytes())
+                new += 1
+            current |= {place, *(place.with_name(place.name + suffix) for suffix in COMPRESSORS)}
+    for path, seen in _times(target).items():
+        if path in current:
+            os.utime(path, (now, now))
+        elif seen == latest:
+            os.utime(path, (now - 1, now - 1))  # of the release that this one replaces
+        elif seen < now - KEPT:
+            path.unlink(missing_ok=True)
+    return new
+
+
+def _times(directory: Path) -> dict[Path, int]:
+    return {path: int(path.stat().st_mtime) for path in directory.rglob("*") if path.is_file()}
+
+
+def _write(place: Path, data: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    compressed = {suffix: compress(data) for suffix, compress in COMPRESSORS.items()}
+    smaller = {suffix: each for suffix, each in compressed.items() if len(each) < len(data)}
+    for suffix, contents in {**smaller, "": data}.items():  # the file itself last: it stands for all
+        unfinished = place.with_name(f".{place.name}.{os.getpid()}")
+        unfinished.write_bytes(contents)
+        unfinished.replace(place.with_name(place.name + suffix))
