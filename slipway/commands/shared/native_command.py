@@ -1,0 +1,74 @@
+"""One command without containers, in a service's development environment: `one_off.py SERVICE KIND WORD…`.
+
+KIND is `app`, `psql` (then USER DATABASE), or `alone` for what needs no database.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chassis_testing.postgres import Postgres, PostgresError, find_programs
+from slipway.commands import ROOT, native, place
+
+
+def main(service: str, kind: str, *words: str) -> int:
+    os.environ["PATH"] = f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
+    if kind == "alone":
+        os.environ |= environment(service, 1, "none")
+        return place.call(list(words))
+    with server() as postgres:
+        os.environ |= environment(service, postgres.port, postgres.password)
+        if kind == "app":
+            return place.call(list(words))
+        user, database, *rest = words
+        address = ["-h", "127.0.0.1", "-p", str(postgres.port), "-U", user, "-d", database]
+        return place.call([str(find_programs() / "psql"), *address, *rest])
+
+
+def environment(service: str, port: int, password: str) -> dict[str, str]:
+    """What `make dev` gives the app, the database in parts, so that DATABASE_USER can be another."""
+    database = {"HOST": "127.0.0.1", "PORT": str(port), "NAME": service, "USER": service, "PASSWORD": password}
+    given = {**native.environment(place.inventory.find(service)), "PGPASSWORD": password}
+    return given | {f"DATABASE_{name}": value for name, value in database.items()}
+
+
+@contextmanager
+def server() -> Iterator[Postgres]:
+    """The one of `make dev` where that runs, else one that is stopped when nobody uses it any more."""
+    directory = ROOT / ".data/postgres"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "users.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # waits for one that starts the server or stops it
+        postgres = Postgres(directory)
+        if not postgres.running():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if port := postgres.running():
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            postgres.port = port
+            yield postgres
+            return
+        with postgres:
+            for service in place.inventory.all():
+                if service.database:
+                    postgres.create(service.name)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            try:
+                yield postgres
+            finally:
+                wait_for_others(lock)
+
+
+def wait_for_others(lock) -> None:
+    """Another terminal's `make psql` must not lose the server that this one has started."""
+    if not place.last(lock):
+        print("Another terminal uses this Postgres: it stops once that is done.", file=sys.stderr)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except PostgresError as error:
+        sys.exit(f"make: {error}")
