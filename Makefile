@@ -1,4 +1,4 @@
-# Every verb of the project; bare `make` prints them. The kit's are in slipway/Makefile, yours go below.
+# Every verb of the project; bare `make` prints those of every day. The kit's are in slipway/Makefile, yours go below.
 
 include slipway/Makefile
 

@@ -4,8 +4,6 @@ What happens beside the database is slipway/postgres/backup.sh, run in its conta
 host's file, the questions and the order of the steps. Standard library only.
 """
 
-import argparse
-import fcntl
 import hashlib
 import os
 import re
@@ -20,17 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from slipway.commands import ROOT, engine, init, inventory
+from slipway.commands import ROOT, init
+from slipway.commands.shared import engine, inventory, lock
+from slipway.commands.shared.compose import PRODUCTION, compose, parse
+from slipway.commands.shared.stop import Stop
 
 BACKUPS = ROOT / "backups"
-LOCK = ROOT / ".deploy.lock"  # slipway/commands/deploy.py holds it, too
 SCRIPT = "/opt/slipway/postgres/backup.sh"
-EXEC = ["docker", "compose", "exec", "-T", "--env", "OWNER_PASSWORD", "db", SCRIPT]  # its value: our environment's
+EXEC = [*PRODUCTION, "exec", "-T", "--env", "OWNER_PASSWORD", "db", SCRIPT]  # its value: our environment's
+UNCHANGED = "interrupted; nothing was changed"
 MAGIC = b"PGDMP"  # how an archive in pg_dump's custom format begins
-
-
-class Refused(Exception):
-    """What stopped us, in one line."""
 
 
 class Contents(NamedTuple):
@@ -42,32 +39,32 @@ class Contents(NamedTuple):
         return f"{counted(self.tables, 'table')} with {counted(self.rows, 'row')}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="make")
-    parser.add_argument("action", choices=["backup", "restore"])
-    parser.add_argument("service")
-    parser.add_argument("file", nargs="?", default="")
-    parser.add_argument("--yes", action="store_true", help="restore without a question")
-    options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+def backup(s: str = "") -> None:
+    """Writes a verified dump of the service's database to backups/."""
+    service = service_of(s)
     try:
-        if why := engine.problem():
-            raise Refused(why)
-        service = options.service or inventory.find().name  # one that was removed may still have its database
-        if options.action == "backup":
-            backup(service)
-        else:
-            restore(service, options.file, options.yes)
-    except (Refused, LookupError) as error:
-        sys.exit(f"make {options.action}: {error}")
-    except OSError as error:
-        sys.exit(f"make {options.action}: {error.filename or BACKUPS}: {error.strerror}")
+        dump_to_file(service)
+    except KeyboardInterrupt:
+        raise Stop(UNCHANGED) from None
+
+
+def restore(s: str = "", file: str = "", yes: str = "") -> None:
+    """Puts a dump in the database's place; `yes` does not ask."""
+    service = service_of(s)
+    try:
+        replace(service, file, yes == "1")
     except (KeyboardInterrupt, EOFError):
-        sys.exit(f"\nmake {options.action}: interrupted; nothing was changed.")
+        raise Stop(UNCHANGED) from None
 
 
-def backup(service: str) -> None:
+def service_of(name: str) -> str:
+    """One that was removed may still have its database."""
+    if problem := engine.problem():
+        raise Stop(problem)
+    return name or inventory.find().name
+
+
+def dump_to_file(service: str) -> None:
     """Dumps under a temporary name, reads the dump back, and only then gives it its name."""
     started = time.monotonic()
     os.environ["OWNER_PASSWORD"] = password_of(service)
@@ -102,22 +99,22 @@ def claimed(service: str) -> tuple[Path, Path]:
         time.sleep(0.1)
 
 
-def restore(service: str, name: str, yes: bool) -> None:
+def replace(service: str, name: str, yes: bool) -> None:
     """Restores into a new database while the old one serves; they swap names when all is well."""
     if not name:
-        raise Refused("which dump? Say file=backups/….dump")
+        raise Stop("which dump? Say file=backups/….dump")
     if not yes and not sys.stdin.isatty():
-        raise Refused("it asks before it replaces a database, and here is no terminal: say yes=1 to go ahead")
+        raise Stop("it asks before it replaces a database, and here is no terminal: say yes=1 to go ahead")
     path = Path(name)
-    with alone():
-        compose("exec", "-T", "db", "true")  # or says how to start it
+    with lock.production():
+        done(compose("exec", "-T", "db", "true", stdin=subprocess.DEVNULL))  # or says how to start it
         contents = verified(path, service)
         os.environ["OWNER_PASSWORD"] = password_of(service)
         print(f"{name} is whole: the database {service}, {contents}.", flush=True)
         if not digest_of(path).exists():
             print(f"Without {digest_of(path)}, though, damage to what defines its tables goes unseen.", flush=True)
         if not yes and input(f"Type {service} to replace the database {service} by it: ").strip() != service:
-            raise Refused("not confirmed; nothing was changed")
+            raise Stop("not confirmed; nothing was changed")
         new = f"{service}_restore_{datetime.now(UTC):%Y%m%d_%H%M%S}"
         started = time.monotonic()
         try:
@@ -128,10 +125,10 @@ def restore(service: str, name: str, yes: bool) -> None:
             took = seconds(started)
             kept, milliseconds = swap(service, new).split()
         except BaseException as error:
-            with suppress(Refused):  # if even that fails, the next restore removes it
+            with suppress(Stop):  # if even that fails, the next restore removes it
                 inside("drop", new)
-            if isinstance(error, Refused):
-                raise Refused(f"{error}; the database {service} serves as before") from None
+            if isinstance(error, Stop):
+                raise Stop(f"{error}; the database {service} serves as before") from None
             raise
     print(f"Restored {contents} in {took}{note}; the app was without a database for {milliseconds} ms.")
     print(f"The former database is kept as {kept}. To drop it, or to go back to it:")
@@ -156,28 +153,28 @@ def dump(service: str, path: Path) -> str:
             run.wait()
         if run.returncode:
             errors.seek(0)
-            raise Refused(reason(errors.read().decode(errors="replace")))
+            raise Stop(reason(errors.read().decode(errors="replace")))
     return checksum.hexdigest()
 
 
 def verified(path: Path, service: str) -> Contents:
-    """What the archive holds; raises Refused unless it is whole and of this service's database."""
+    """What the archive holds; raises Stop unless it is whole and of this service's database."""
     if not path.is_file():
-        raise Refused(f"there is no file {path}")
+        raise Stop(f"there is no file {path}")
     with path.open("rb") as archive:
         if archive.read(len(MAGIC)) != MAGIC:
-            raise Refused(f"{path} is no archive in pg_dump's custom format; nothing was changed")
+            raise Stop(f"{path} is no archive in pg_dump's custom format; nothing was changed")
         if digest_of(path).exists():
             archive.seek(0)
             expected = digest_of(path).read_text().split()
             if expected[:1] != [hashlib.file_digest(archive, "sha256").hexdigest()]:
-                raise Refused(f"{path} is damaged, its SHA-256 differs from {digest_of(path)}; nothing was changed")
+                raise Stop(f"{path} is damaged, its SHA-256 differs from {digest_of(path)}; nothing was changed")
     try:
         contents = check(path)
-    except Refused as error:
-        raise Refused(f"{path}: {error}; nothing was changed") from None
+    except Stop as error:
+        raise Stop(f"{path}: {error}; nothing was changed") from None
     if contents.database != service:
-        raise Refused(f"{path} holds the database {contents.database}, not {service}; nothing was changed")
+        raise Stop(f"{path} holds the database {contents.database}, not {service}; nothing was changed")
     return contents
 
 
@@ -186,22 +183,22 @@ def check(path: Path) -> Contents:
     with path.open("rb") as archive:
         try:
             database, tables, rows = inside("check", stdin=archive).split()
-        except (Refused, ValueError) as error:
-            raise Refused(f"the archive is damaged or cut off: {error}") from None
+        except (Stop, ValueError) as error:
+            raise Stop(f"the archive is damaged or cut off: {error}") from None
     return Contents(database, int(tables), int(rows))
 
 
 def migrate(service: str, database: str) -> str:
     """Brings an older backup to this release's schema before any request meets it."""
     job = inventory.find(service).job
-    command = ["docker", "compose", "run", "--rm", "--no-deps", "-T", "--env", f"DATABASE_NAME={database}", job]
-    run = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    named = ("--env", f"DATABASE_NAME={database}")
+    run = compose("run", "--rm", "--no-deps", "-T", *named, job, stdin=subprocess.DEVNULL)
     if not run.returncode:
         return ", migrations included"
     output = run.stdout + run.stderr
     if "Can't locate revision" in output:  # the archive's release is a later one, whose schema we serve on as well
         return ", its schema left as it is, a later release's"
-    raise Refused(f"the restored database can't be migrated: {last_message(output).rstrip('.')}")
+    raise Stop(f"the restored database can't be migrated: {last_message(output).rstrip('.')}")
 
 
 def swap(service: str, new: str) -> str:
@@ -216,20 +213,13 @@ def swap(service: str, new: str) -> str:
 
 def inside(*arguments: str, **options) -> str:
     """Runs a step of backup.sh beside the database and returns what it prints."""
-    return done(subprocess.run([*EXEC, *arguments], **quiet(options)))
-
-
-def compose(*arguments: str, **options) -> str:
-    return done(subprocess.run(["docker", "compose", *arguments], **quiet(options)))
-
-
-def quiet(options: dict) -> dict:
-    return {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "stdin": subprocess.DEVNULL, **options}
+    given = {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "stdin": subprocess.DEVNULL, **options}
+    return done(subprocess.run([*EXEC, *arguments], **given))
 
 
 def done(run: subprocess.CompletedProcess) -> str:
     if run.returncode:
-        raise Refused(reason(run.stderr))
+        raise Stop(reason(run.stderr))
     return run.stdout
 
 
@@ -246,7 +236,7 @@ def last_message(output: str) -> str:
     """The message of the last JSON line of a log, or its last line."""
     lines = output.strip().splitlines() or ["no reason was given"]
     for line in reversed(lines):
-        if message := engine.parse(line).get("message"):
+        if message := parse(line).get("message"):
             return message
     return lines[-1]
 
@@ -255,7 +245,7 @@ def password_of(service: str) -> str:
     """The password of the database's owner, whom the dump and the restore run as."""
     path = ROOT / "secrets" / f"{service}_owner_password"
     if not re.fullmatch(r"\w+", service) or not path.exists():
-        raise Refused(f"there is no database of a service {service}: secrets/ has no {path.name}")
+        raise Stop(f"there is no database of a service {service}: secrets/ has no {path.name}")
     return path.read_text().strip()
 
 
@@ -267,18 +257,6 @@ def private(path: Path) -> Iterator:
         yield file
         file.flush()
         os.fsync(descriptor)
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """One restore or rotation at a time, since each takes what it finds half-made for a leftover; and no deploy
-    meanwhile, which would migrate the database that is about to be replaced."""
-    with LOCK.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused("a deploy, a restore or a rotation is under way: wait for it to end") from None
-        yield
 
 
 def digest_of(path: Path) -> Path:
@@ -304,7 +282,3 @@ def counted(number: int, noun: str) -> str:
 
 def seconds(started: float) -> str:
     return f"{time.monotonic() - started:.1f} s"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""`make deploy`, `make rollback` and `make up`: what `.env` names is what serves.
+"""`make deploy` and `make rollback`: what `.env` names is what serves.
 
 The release is a tag. The one that runs stands in `.env` as TAG, so that every compose command means
 it, and the one before as PREVIOUS_TAG; both are written once every replica runs the new one. Until then
@@ -6,7 +6,6 @@ it, and the one before as PREVIOUS_TAG; both are written once every replica runs
 library only: it runs on a server that has just python3, git and Docker.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -15,50 +14,43 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slipway.commands import ROOT, engine, environment, init, inventory, proxy
+from slipway.commands import ROOT, init
+from slipway.commands.shared import caddy, dotenv, engine, inventory, lock
+from slipway.commands.shared import compose as shared
+from slipway.commands.shared.compose import PRODUCTION, docker, expect, last_line, parse
+from slipway.commands.shared.stop import Stop
 
-ENV, LOCK, ATTEMPT = ROOT / ".env", ROOT / ".deploy.lock", ROOT / ".deploy.attempt"
+ENV, ATTEMPT = ROOT / ".env", ROOT / ".deploy.attempt"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DOWN, NOTHING = ("down", False), "nothing"  # a replica that does not run; where none does
 
 
-class Failed(Exception):
-    """The deploy can't go on: why, and what to do, in one line."""
+def deploy(tag: str = "") -> None:
+    """Rolls out this commit, or the release `tag`."""
+    alone(lambda: change("deploy", tag))
 
 
-def main(verb: str) -> None:
-    with alone():
-        check()
-        up() if verb == "up" else change(verb)
+def rollback() -> None:
+    """Goes back to the release before."""
+    alone(lambda: change("rollback"))
 
 
-def up() -> None:
-    """Starts the release that `.env` names as it is; where it names none, what is built from this tree."""
-    release = environment.in_file().get("TAG")
-    if release:
-        print(f"Starting release {release}, which .env names; `make deploy` builds this tree.", flush=True)
-        fetch(release)
-    command = ["docker", "compose", "up", "--detach", "--wait", *([] if release else ["--build"])]
-    if code := subprocess.run(command, cwd=ROOT, env=variables(None), check=False).returncode:
-        sys.exit(code)
-
-
-def change(verb: str) -> None:
+def change(verb: str, tag: str = "") -> None:
     """To another release. Whatever can be looked at beforehand is, before anything is touched."""
     began, former, interrupted = time.monotonic(), current(), attempt()
-    release = chosen() if verb == "deploy" else back(interrupted)
+    release = chosen(tag) if verb == "deploy" else back(interrupted)
     if interrupted:
         print(f"{interrupted['verb']} {interrupted['release']} was interrupted", flush=True)
     print(f"{'rollback to' if verb == 'rollback' else verb} {release} (now: {now()})", flush=True)
     with step("check"):
-        if problem := proxy.problem():
-            raise Failed(f"the proxy can't use docker/proxy/caddy/Caddyfile: {problem}; nothing was changed")
+        if problem := caddy.problem():
+            raise Stop(f"the proxy can't use docker/proxy/caddy/Caddyfile: {problem}; nothing was changed")
     with step("images"):
-        build(release) if verb == "deploy" and not os.environ.get("TAG") else fetch(release, verb)
+        build(release) if verb == "deploy" and not tag else fetch(release, verb)
     hook("before", verb, release, former, otherwise="nothing was changed")
     write(ATTEMPT, json.dumps({"verb": verb, "release": release, "former": former}) + "\n")
     if verb == "deploy":
@@ -67,48 +59,52 @@ def change(verb: str) -> None:
     remember(release, former)
     update_proxy(release)
     hook("after", verb, release, former, otherwise=f"release {release} serves")
-    further = " To go back: make rollback" if environment.in_file().get("PREVIOUS_TAG") else ""
+    further = " To go back: make rollback" if dotenv.in_file().get("PREVIOUS_TAG") else ""
     print(f"{release} serves, after {time.monotonic() - began:.1f} s.{further}")
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """One deploy at a time; the lock goes with the process, and with what it has started, however they end."""
-    with LOCK.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failed("another deploy is under way, or a restore or a rotation: wait for it to end") from None
-        os.set_inheritable(lock.fileno(), True)  # a killed deploy's compose may be at work on a replica still
-        yield
+def alone(work: Callable[[], None]) -> None:
+    """With the lock of production, and every signal as Ctrl-C: what ends it says what serves, and how to go on."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
+    try:
+        with lock.production() as held:
+            os.set_inheritable(held.fileno(), True)  # a killed deploy's compose may be at work on a replica still
+            check()
+            work()
+    except KeyboardInterrupt as interrupt:
+        raise Stop(ended(f"interrupted{interrupt}")) from None
+    except OSError as error:
+        raise Stop(ended(str(error))) from None
 
 
 def check() -> None:
     if problem := engine.problem():
-        raise Failed(problem)
+        raise Stop(problem)
     if ENV.exists():
         init.write_secrets(quiet=True)  # of a service that is new in this release
     config = compose("config", "--quiet")
     if config.returncode:
-        raise Failed(last_line(config.stderr))
+        raise Stop(last_line(config.stderr))
 
 
 def current() -> str:
     """The release that `.env` names: the last that served whole."""
-    return environment.in_file().get("TAG") or "local"
+    return dotenv.in_file().get("TAG") or "local"
 
 
 def attempt() -> dict[str, str] | None:
     """What was under way when something ended it: over once `.env` names another release than it did then."""
-    found = engine.parse(ATTEMPT.read_text()) if ATTEMPT.exists() else {}
+    found = parse(ATTEMPT.read_text()) if ATTEMPT.exists() else {}
     return found if found.get("former") == current() else None
 
 
-def chosen() -> str:
-    """TAG where one is given, else this commit's name."""
-    if tag := os.environ.get("TAG"):
+def chosen(tag: str) -> str:
+    """The tag where one is given, else this commit's name."""
+    if tag:
         if not re.fullmatch(r"\w[\w.-]{,127}", tag, re.ASCII):
-            raise Failed(f"TAG is no tag of an image: {tag}")
+            raise Stop(f"TAG is no tag of an image: {tag}")
         return tag
     version = os.environ.get("VERSION") or "unversioned"
     # Two states of an uncommitted tree are two releases.
@@ -120,14 +116,14 @@ def back(interrupted: dict[str, str] | None) -> str:
     """Where a rollback goes: an interrupted deploy is undone, an interrupted rollback completed."""
     if interrupted:
         return interrupted["former" if interrupted["verb"] == "deploy" else "release"]
-    if not (tag := environment.in_file().get("PREVIOUS_TAG")):
-        raise Failed("there is no release to go back to: .env has no PREVIOUS_TAG")
+    if not (tag := dotenv.in_file().get("PREVIOUS_TAG")):
+        raise Stop("there is no release to go back to: .env has no PREVIOUS_TAG")
     return tag
 
 
 def build(release: str) -> None:
     """In a terminal, what is being built stands beside the step's name: minutes may go by."""
-    command = ["docker", "compose", "--progress", "plain", "build", *builders()]
+    command = [*PRODUCTION, "--progress", "plain", "build", *builders()]
     said, live = [], sys.stdout.isatty()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with subprocess.Popen(command, cwd=ROOT, env=variables(release), **pipes) as process:
@@ -139,14 +135,14 @@ def build(release: str) -> None:
     if live:
         print(f"\r  {'images':<12}\x1b[K", end="", flush=True)
     if process.returncode:
-        raise Failed(f"the build failed, and nothing was changed: {last_line(''.join(said))}")
+        raise Stop(f"the build failed, and nothing was changed: {last_line(''.join(said))}")
 
 
 def fetch(release: str, verb: str = "up") -> None:
     """Pulls the images that are not here. In a rollback, a service without one is newer than the release, and stays."""
     gone = [image for image in missing(release, *builders()) if docker("pull", "--quiet", image).returncode]
     if gone and (verb != "rollback" or len(gone) == len(builders())):
-        raise Failed(f"there is no image {gone[0]} here, and it can't be pulled: `make deploy` builds one of this tree")
+        raise Stop(f"there is no image {gone[0]} here, and it can't be pulled: `make deploy` builds one of this tree")
 
 
 def builders() -> list[str]:
@@ -173,7 +169,7 @@ def prepare(release: str, interrupted: dict[str, str] | None) -> None:
         for job in jobs():
             with step(job):
                 migrate(job, release)
-    except Failed:
+    except Stop:
         if not interrupted:
             ATTEMPT.unlink()
         raise
@@ -183,7 +179,7 @@ def migrate(job: str, release: str) -> None:
     run = compose("run", "--rm", "--no-deps", "-T", job, tag=release)
     if run.returncode:
         reason = last_message(run.stdout) or last_line(run.stderr)
-        raise Failed(f"the migration failed, and what served serves on (now: {now()}): {reason}")
+        raise Stop(f"the migration failed, and what served serves on (now: {now()}): {reason}")
 
 
 def roll(release: str, former: str, force: bool) -> None:
@@ -199,13 +195,13 @@ def roll(release: str, former: str, force: bool) -> None:
         for replica in sorted(pair, key=lambda name: runs.get(name, DOWN)[1]):
             try:
                 replace(replica, release, force)
-            except Failed as failure:
-                raise Failed(f"{failure}. {restore([replica, *reversed(done)], former)}") from None
+            except Stop as failure:
+                raise Stop(f"{failure}. {restore([replica, *reversed(done)], former)}") from None
             done.append(replica)
 
 
 def replace(replica: str, release: str, force: bool, name: str = "") -> None:
-    limit = environment.get("DEPLOY_TIMEOUT", "60")
+    limit = dotenv.get("DEPLOY_TIMEOUT", "60")
     command = ["up", "--detach", "--no-deps", "--no-build", "--wait", "--wait-timeout", limit]
     with step(name or replica):
         try:
@@ -215,7 +211,7 @@ def replace(replica: str, release: str, force: bool, name: str = "") -> None:
         if run.returncode or not running().get(replica, DOWN)[1]:  # whatever compose makes of a wait that ran out
             said = last_message(compose("logs", "--no-log-prefix", "--tail", "20", replica).stdout)
             reason = said or last_line(run.stderr)
-            raise Failed(f"{replica} of release {release} did not get ready within {limit} s: {reason}")
+            raise Stop(f"{replica} of release {release} did not get ready within {limit} s: {reason}")
 
 
 def restore(touched: list[str], former: str) -> str:
@@ -229,7 +225,7 @@ def restore(touched: list[str], former: str) -> str:
                 expect(compose("rm", "--stop", "--force", replica), f"{replica} can't be removed")
             else:
                 replace(replica, former, True, f"{replica} back")
-        except Failed as failure:
+        except Stop as failure:
             failures.append(str(failure))
     if failures:
         return f"And release {former} is not back: {'; '.join(failures)}. Now: {now()}; mend it, then `make rollback`"
@@ -242,8 +238,8 @@ def update_proxy(release: str) -> None:
     with step("proxy"):
         run = compose("up", "--detach", "--no-recreate", "--no-deps", "--wait", "proxy")
         expect(run, f"release {release} runs, but the proxy does not start")
-        if problem := proxy.reload():
-            raise Failed(f"release {release} serves, but the proxy keeps its former configuration: {problem}")
+        if problem := caddy.reload():
+            raise Stop(f"release {release} serves, but the proxy keeps its former configuration: {problem}")
 
 
 def hook(when: str, verb: str, release: str, former: str, otherwise: str) -> None:
@@ -256,9 +252,9 @@ def hook(when: str, verb: str, release: str, former: str, otherwise: str) -> Non
     try:
         code = subprocess.run([program], cwd=ROOT, env=given, check=False).returncode
     except OSError as error:
-        raise Failed(f"{program.relative_to(ROOT)} can't be run ({error.strerror}), and {otherwise}") from None
+        raise Stop(f"{program.relative_to(ROOT)} can't be run ({error.strerror}), and {otherwise}") from None
     if code:
-        raise Failed(f"{program.relative_to(ROOT)} exited with {code}, and {otherwise}")
+        raise Stop(f"{program.relative_to(ROOT)} exited with {code}, and {otherwise}")
 
 
 def jobs() -> list[str]:
@@ -291,7 +287,7 @@ def now() -> str:
 
 def remember(release: str, former: str) -> None:
     """Both tags into .env; with that the attempt is over."""
-    kept = environment.in_file().get("PREVIOUS_TAG") if release == former else former
+    kept = dotenv.in_file().get("PREVIOUS_TAG") if release == former else former
     lines = [line for line in ENV.read_text().splitlines() if not re.match(r"(PREVIOUS_)?TAG=", line)]
     lines += [f"TAG={release}", *([f"PREVIOUS_TAG={kept}"] if kept else [])]
     write(ENV, "\n".join(lines) + "\n")
@@ -310,15 +306,9 @@ def write(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def compose(*arguments: str, tag: str | None = None, **others: str) -> subprocess.CompletedProcess:
-    return docker("compose", *arguments, env=variables(tag) | others)
-
-
-def docker(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    # With no bound on the time: half-way through a deploy, late is better than not. It keeps the lock.
-    return subprocess.run(
-        ["docker", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False, close_fds=False
-    )
+def compose(*arguments: str, tag: str | None = None, **others: str) -> subprocess.CompletedProcess[str]:
+    # What it starts keeps the lock, too.
+    return shared.compose(*arguments, env=variables(tag) | others, close_fds=False)
 
 
 def variables(tag: str | None) -> dict[str, str]:
@@ -327,18 +317,9 @@ def variables(tag: str | None) -> dict[str, str]:
     return environment | ({"TAG": tag, "VERSION": tag} if tag else {})
 
 
-def expect(run: subprocess.CompletedProcess, otherwise: str) -> None:
-    if run.returncode:
-        raise Failed(f"{otherwise}: {last_line(run.stderr)}")
-
-
-def last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no error message")
-
-
 def last_message(log: str) -> str | None:
     """The last thing that the app said that was more than information."""
-    entries = [entry for entry in map(engine.parse, log.splitlines()) if isinstance(entry, dict)]
+    entries = [parse(line) for line in log.splitlines()]
     grave = [entry for entry in entries if entry.get("level", "INFO") not in ("INFO", "DEBUG")]
     return grave[-1]["message"] if grave else None
 
@@ -355,26 +336,11 @@ def step(name: str) -> Iterator[None]:
     print(f"{time.monotonic() - began:6.1f} s", flush=True)
 
 
-def ended(verb: str, why: str) -> str:
+def ended(why: str) -> str:
     """What to say of a deploy that something has ended; a second Ctrl-C ends that, too."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    said = f"make {verb}: {why}; now: {now()}"
+    said = f"{why}; now: {now()}"
     if interrupted := attempt():
         said += f". `make deploy` goes on, `make rollback` goes back to {back(interrupted)}"
-    return f"{said}."
-
-
-if __name__ == "__main__":
-    for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)
-    verb = sys.argv[1].removeprefix("--") if sys.argv[1:] else "deploy"
-    try:
-        main(verb)
-    except Failed as failure:
-        sys.exit(f"make {verb}: {failure}.")
-    except KeyboardInterrupt as interrupt:
-        sys.exit(ended(verb, f"interrupted{interrupt}"))
-    except OSError as error:
-        sys.exit(ended(verb, str(error)))
+    return said

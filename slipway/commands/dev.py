@@ -5,64 +5,70 @@
 Standard library only: with Docker, nothing needs to be installed on the machine.
 """
 
-import hashlib
 import os
 import signal
 import socket
 import subprocess
-import sys
 
-from slipway.commands import ROOT, debug, engine, environment, inventory, listeners
-from slipway.commands.inventory import Service
-
-FILES = ["compose/base.yaml", "compose/dev.yaml", *(f"compose/{each.name}.dev.yaml" for each in inventory.all())]
-COMPOSE = ["docker", "compose", *(word for file in FILES for word in ("--file", file))]
-if (ROOT / ".env").exists():  # it lies beside compose.yaml, where compose does not look for it
-    COMPOSE += ["--env-file", ".env"]
-# What an image of development holds besides the source, which is mounted.
-MADE_OF = (
-    "docker/*.*",
-    ".dockerignore",
-    "pyproject.toml",
-    "uv.lock",
-    "libs/*/pyproject.toml",
-    "slipway/*/pyproject.toml",
-    "services/*/pyproject.toml",
-)
+from slipway.commands import ROOT
+from slipway.commands.shared import debugger, development_images, engine, inventory, listeners
+from slipway.commands.shared.compose import development
+from slipway.commands.shared.inventory import Service
+from slipway.commands.shared.stop import Stop
 
 
-def main(verb: str, name: str) -> None:
-    chosen, ports = choose(verb, name)
-    debugging = verb == "debug"
+def dev(s: str = "") -> int:
+    """Runs all services, or the one named."""
+    chosen = [inventory.find(s)] if s else [each for each in inventory.all() if each.kind != "script"]
+    return serve("dev", chosen, only=s)
+
+
+def debug(s: str = "") -> int:
+    """Runs one service under a debugger."""
+    service = inventory.find(s)
+    if service.kind != "web":
+        raise Stop(f"the debugger runs services of the kind web, and {service.name} is of the kind {service.kind}")
+    return serve("debug", [service], only=service.name)
+
+
+def serve(verb: str, chosen: list[Service], only: str) -> int:
+    ports = {each: each.dev_port for each in inventory.all() if each.serves}
+    os.environ |= {each.port_setting: str(port) for each, port in ports.items()}  # told to compose
+    wanted = [(each.port_setting, port, each) for each, port in ports.items() if each in chosen]
+    if verb == "debug":
+        wanted.append(("DEBUG_PORT", debugger.port(), chosen[0]))
     why = "it was asked for" if os.environ.get("DOCKER") == "no" else engine.problem(engine.SHORT_TIMEOUT)
     if why:
         print(f"Running natively, on an embedded Postgres: {why}.", flush=True)
-        for service, port in ports.items():
-            refuse_taken(verb, service.port_setting, port)
-        if debugging:
-            refuse_taken(verb, "DEBUG_PORT", debug.port())
-        flag = ["--debug"] if debugging else []
-        native = [
-            str(ROOT / ".venv/bin/python"),
-            "-m",
-            "slipway.commands.native",
-            *flag,
-            *(each.name for each in chosen),
-        ]
-        sys.exit(subprocess.call(["make", "--silent", ".venv/installed"], cwd=ROOT) or become(native))
-    running = engine.run(*COMPOSE, "ps", "--services").stdout.split()
-    for service, port in ports.items():
-        if service.name not in running:  # else it is our own stack that holds the port
-            refuse_taken(verb, service.port_setting, port)
-    if debugging and not published(chosen[0], debug.port()):
-        refuse_taken(verb, "DEBUG_PORT", debug.port())
+        for setting, port, _ in wanted:
+            refuse_taken(verb, setting, port)
+        return natively(verb, chosen)
+    for setting, port, service in wanted:
+        if not published(service, port):  # else it is our own stack that holds the port
+            refuse_taken(verb, setting, port)
     if missing := engine.images_problem():
-        sys.exit(f"make {verb}: {missing}.")
-    os.environ |= {"DEV_UID": str(os.getuid()), "DEV_GID": str(os.getgid()), "DEV_INPUTS": inputs()}
-    build = [] if built(os.environ["DEV_INPUTS"]) else ["--build"]
-    overlay = debug.overlay(chosen[0]) if debugging else ""
-    compose = [*COMPOSE, "--file", "-"] if debugging else COMPOSE
-    sys.exit(until_ctrl_c([*compose, "up", *build, "--no-attach", "db", *([name] if name else [])], overlay))
+        raise Stop(missing)
+    return in_containers(verb, chosen, only)
+
+
+def natively(verb: str, chosen: list[Service]) -> int:
+    """Where the environment can't be installed, make has said why."""
+    if code := subprocess.call(["make", "--silent", ".venv/installed"], cwd=ROOT):
+        return code
+    flag = ["--debug"] if verb == "debug" else []
+    program = [str(ROOT / ".venv/bin/python"), "-m", "slipway.commands.shared.native"]
+    os.chdir(ROOT)
+    # Ctrl-C then goes straight to it.
+    os.execvp(program[0], [*program, *flag, *(each.name for each in chosen)])  # noqa: S606 - a list of our own
+
+
+def in_containers(verb: str, chosen: list[Service], only: str) -> int:
+    inputs = development_images.inputs()
+    os.environ |= {"DEV_UID": str(os.getuid()), "DEV_GID": str(os.getgid()), "DEV_INPUTS": inputs}
+    build = [] if development_images.built(inputs) else ["--build"]
+    overlay = debugger.overlay(chosen[0]) if verb == "debug" else ""
+    compose = [*development(), *(["--file", "-"] if overlay else [])]
+    return until_ctrl_c([*compose, "up", *build, "--no-attach", "db", *([only] if only else [])], overlay)
 
 
 def until_ctrl_c(command: list[str], stdin: str) -> int:
@@ -81,40 +87,6 @@ def until_ctrl_c(command: list[str], stdin: str) -> int:
     return 0 if asked else code
 
 
-def inputs() -> str:
-    """What the development images are made of, in a word: none is built again while it stays the same."""
-    base = environment.get("REGISTRY") + engine.bases()[0]
-    content = hashlib.sha256(
-        engine.run("docker", "image", "inspect", "--format", "{{.Id}} " + base, base).stdout.encode()
-    )
-    for pattern in MADE_OF:
-        for path in sorted(ROOT.glob(pattern)):
-            content.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return content.hexdigest()[:16]
-
-
-def built(word: str) -> bool:
-    """Whether every image that is built for development is made of just that."""
-    listing = engine.run(*COMPOSE, "config", "--images").stdout.split()
-    names = sorted({name for name in listing if name.endswith(":dev")})
-    labels = engine.run("docker", "image", "inspect", "--format", '{{index .Config.Labels "slipway.inputs"}}', *names)
-    return bool(names) and labels.stdout.split() == [word] * len(names)
-
-
-def choose(verb: str, name: str) -> tuple[list[Service], dict[Service, int]]:
-    """The services that run all the time, or the one named; the ports of those that serve, told to compose."""
-    try:
-        chosen = [inventory.find(name)] if name or verb == "debug" else [each for each in inventory.all() if each.kind != "script"]
-        ports = {each: each.dev_port for each in inventory.all() if each.serves}
-        if verb == "debug" and chosen[0].kind != "web":
-            raise ValueError(f"the debugger runs services of the kind web, and {chosen[0].name} is of the kind {chosen[0].kind}")
-        debug.port()
-    except (LookupError, ValueError) as error:
-        sys.exit(f"make {verb}: {error}.")
-    os.environ |= {each.port_setting: str(port) for each, port in ports.items()}
-    return chosen, {each: port for each, port in ports.items() if each in chosen}
-
-
 def refuse_taken(verb: str, setting: str, port: int) -> None:
     """One line now instead of a stack that fails half-way up."""
     with socket.socket() as probe:
@@ -124,22 +96,12 @@ def refuse_taken(verb: str, setting: str, port: int) -> None:
         except OSError as error:
             who = listeners.holder(port)
             by = " by this checkout's own `make dev`" if who is None else f" by {who}" if who else ""
-            sys.exit(
-                f"make {verb}: cannot use port {port}: {error.strerror.lower()}{by}. "
+            raise Stop(
+                f"cannot use port {port}: {error.strerror.lower()}{by}. "
                 f"Stop what listens there, or take another: make {verb} {setting}={port + 1}"
-            )
+            ) from None
 
 
 def published(service: Service, port: int) -> bool:
     """Whether it is our own stack that holds the port."""
-    return f":{port}->" in engine.run(*COMPOSE, "ps", "--format", "{{.Ports}}", service.name).stdout
-
-
-def become(command: list[str]) -> None:
-    """Ctrl-C then goes straight to the command."""
-    os.chdir(ROOT)
-    os.execvp(command[0], command)  # noqa: S606 - a list of our own, no shell
-
-
-if __name__ == "__main__":
-    main(*(sys.argv[1:] or ["dev"]), os.environ.get("SERVICE", ""))
+    return f":{port}->" in engine.run(*development(), "ps", "--format", "{{.Ports}}", service.name).stdout

@@ -1,7 +1,5 @@
 """`make docs`: `.env.example` and `docs/configuration.md`, written from the settings in code, and the picture of
 docs/architecture.md, drawn from its own source.
-
-With --check nothing is written, and a file that differs is named: they can't drift from the code.
 """
 
 import difflib
@@ -14,7 +12,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import chassis.settings
-from slipway.commands import ROOT, inventory, picture
+from slipway.commands import ROOT
+from slipway.commands.shared import inventory, picture
+from slipway.commands.shared.stop import Stop
 
 MEANINGS = "compose/settings.toml"
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?")
@@ -30,10 +30,16 @@ class Setting(NamedTuple):
     values: str = ""
 
 
-def main(check: bool) -> None:
-    wrong = [path for path, text in documents().items() if not settle(ROOT / path, text, check)]
+def write() -> None:
+    for path, text in documents().items():
+        (ROOT / path).write_text(text)
+
+
+def check() -> None:
+    """Nothing is written, and a file that differs is named: they can't drift from the code."""
+    wrong = [path for path, text in documents().items() if differs(ROOT / path, text)]
     if wrong:
-        sys.exit(f"{', '.join(wrong)} differs from what it is made from: run `make docs`.")
+        raise Stop(f"{', '.join(wrong)} differs from what it is made from: run `make docs`")
 
 
 def documents() -> dict[str, str]:
@@ -48,13 +54,11 @@ def documents() -> dict[str, str]:
     }
 
 
-def settle(path: Path, text: str, check: bool) -> bool:
+def differs(path: Path, text: str) -> bool:
     current = path.read_text() if path.exists() else ""
-    if check and current != text:
+    if current != text:
         print("\n".join(difflib.unified_diff(current.splitlines(), text.splitlines(), lineterm="")))
-    if not check:
-        path.write_text(text)
-    return current == text or not check
+    return current != text
 
 
 def deployment() -> list[Setting]:
@@ -67,7 +71,7 @@ def deployment() -> list[Setting]:
         each.port_setting: f"The port of {each.name} in `make dev`." for each in others()
     }
     if unexplained := defaults.keys() - explained.keys() - BY_MAKE:
-        sys.exit(f"{MEANINGS} does not explain {', '.join(sorted(unexplained))}: add what each one means.")
+        raise Stop(f"{MEANINGS} does not explain {', '.join(sorted(unexplained))}: add what each one means")
     return [Setting(name, defaults[name], meaning) for name, meaning in explained.items() if name in defaults]
 
 
@@ -144,7 +148,3 @@ def page(groups: dict[str, list[Setting]]) -> str:
             for each in settings
         ]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    main(check="--check" in sys.argv)

@@ -18,7 +18,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slipway.commands import ROOT, connections, engine, environment, init, listeners, proxy
+from slipway.commands import ROOT, init
+from slipway.commands.shared import caddy, connections, dotenv, engine, listeners
 
 PATIENCE = 4  # seconds that any one question may take
 ROOM = 5  # GB that images, a build cache and a small database take
@@ -34,19 +35,20 @@ PLACEHOLDERS = ("your.domain", "example.com", "example.org", "mydomain.com", "ch
 DEAF = {"9p", "cifs", "drvfs", "nfs", "nfs4", "prl_fs", "smb3", "vboxsf"}
 
 
-def main() -> None:
+def doctor() -> bool:
+    """Whether anything blocks."""
     engine.TIMEOUT = PATIENCE
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         findings = dict.fromkeys(finding for found in pool.map(findings_of, CHECKS) for finding in found)
     for state, text in findings:
         print(f"{state:5} {text}")
-    sys.exit(any(state == BAD for state, _ in findings))
+    return any(state == BAD for state, _ in findings)
 
 
 def findings_of(check) -> list[Finding]:
     try:
         return list(check())
-    except environment.Unreadable as line:
+    except dotenv.Unreadable as line:
         return [(BAD, str(line))]
     except (OSError, subprocess.SubprocessError, engine.NoAnswer) as error:
         return [(HINT, f"{check.__name__.replace('_', ' ')}: it could not be found out ({error})")]
@@ -111,7 +113,7 @@ def the_engines_disk() -> Iterator[Finding]:
 def base_images() -> Iterator[Finding]:
     if engine.problem():
         return
-    names = [environment.get("REGISTRY") + name for name in engine.bases()]
+    names = [dotenv.get("REGISTRY") + name for name in engine.bases()]
     with ThreadPoolExecutor(len(names)) as pool:
         for image, there in zip(names, pool.map(can_be_had, names), strict=True):
             if not there:
@@ -141,7 +143,7 @@ def memory() -> Iterator[Finding]:
 def ports() -> Iterator[Finding]:
     wanted = {"DEV_PORT": "8000", "HTTP_PORT": "80", "HTTPS_PORT": "443"}
     for name, default in wanted.items():
-        port = environment.get(name, default)
+        port = dotenv.get(name, default)
         if not port.isdigit() or not 0 < int(port) < 65536:
             yield BAD, f"{name} must be a port from 1 to 65535, not {port!r}"
         elif listeners.taken(int(port)) and (who := listeners.holder(int(port))) is not None:
@@ -155,7 +157,7 @@ def environment_file() -> Iterator[Finding]:
         return
     known = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     known |= {f"{name}_FILE" for name in known} | ALSO_KNOWN
-    settings = environment.in_file()
+    settings = dotenv.in_file()
     strange = sorted(name for name in settings.keys() - known if not name.startswith("COMPOSE_"))
     for name in strange:
         near = difflib.get_close_matches(name, known, 1, 0.75)
@@ -185,7 +187,7 @@ def database_connections() -> Iterator[Finding]:
 
 
 def ipv6() -> Iterator[Finding]:
-    asked, possible = environment.in_file().get("EDGE_IPV6"), engine.has_ipv6()
+    asked, possible = dotenv.in_file().get("EDGE_IPV6"), engine.has_ipv6()
     if asked == "true" and not possible:
         yield BAD, "EDGE_IPV6=true takes Docker 27 or later and IPv6 in the kernel: take it out of .env"
     elif (ROOT / ".env").exists() and possible and asked is None:
@@ -230,7 +232,7 @@ def backups() -> Iterator[Finding]:
 def caddyfile() -> Iterator[Finding]:
     if engine.problem() or not engine.run("docker", "compose", "ps", "--quiet", "--status", "running", "proxy").stdout:
         return
-    if reason := proxy.problem():
+    if reason := caddy.problem():
         yield BAD, f"docker/proxy/caddy/Caddyfile: the proxy serves with the last configuration that worked: {reason}"
 
 
@@ -273,7 +275,7 @@ def owner() -> Iterator[Finding]:
         yield HINT, f"you are root, and the tree is user {theirs}'s: what make writes here will be root's"
     elif me and (foreign := next(foreigners(ROOT, me), None)):
         yield BAD, f"{foreign.relative_to(ROOT)} belongs to another user: sudo chown -R {me} {ROOT}"
-    if (given := environment.in_file().get("DEV_UID")) and given != str(me):
+    if (given := dotenv.in_file().get("DEV_UID")) and given != str(me):
         yield HINT, f".env sets DEV_UID={given}, and you are {me}: take the line out, `make dev` knows"
 
 
@@ -304,6 +306,3 @@ CHECKS = (
     tools, packages, the_engine, base_images, disk, memory, ports, environment_file, ipv6, database_connections,
     secrets, backups, caddyfile, line_ends, place, owner, own_check,
 )  # fmt: skip
-
-if __name__ == "__main__":
-    main()

@@ -7,22 +7,23 @@ Standard library only: it runs on a server that has just python3 and Docker.
 import os
 import re
 import secrets
-import sys
 from pathlib import Path
 
-from slipway.commands import ROOT, engine
+from slipway.commands import ROOT
+from slipway.commands.shared import engine
+from slipway.commands.shared.stop import Stop
 
 SECRETS = re.compile(r"file: \.\./secrets/(\w+)")
 
 
-def main() -> None:
+def init() -> None:
     """Creates what is missing, and says what it did, one line a file."""
     try:
         write_env()
         write_secrets()
         make_backups()
     except OSError as error:
-        sys.exit(f"make init: cannot write {error.filename}: {error.strerror}")
+        raise Stop(f"cannot write {error.filename}: {error.strerror}") from None
 
 
 def write_env() -> None:
@@ -86,7 +87,3 @@ def create(path: Path, text: str, mode: int, quiet: bool = False) -> None:
         print(f"created  {shown}")
     finally:
         unfinished.unlink()
-
-
-if __name__ == "__main__":
-    main()

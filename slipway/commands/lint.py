@@ -4,19 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slipway.commands import ROOT, tree
+from slipway.commands import ROOT
+from slipway.commands.shared import git
+from slipway.commands.shared.stop import Stop
 
 BIN = Path(sys.executable).parent
 
 
-def main() -> None:
+def lint() -> None:
     failed = [name for name, command in checks().items() if not passes(name, command)]
     if failed:
-        sys.exit(f"make lint: {', '.join(failed)} found something to mend.")
+        raise Stop(f"{', '.join(failed)} found something to mend")
 
 
 def checks() -> dict[str, list[str]]:
-    files = [ROOT / name for name in tree.files()]
+    files = [ROOT / name for name in git.files()]
     scripts = [path for path in files if is_shell(path)]
     dockerfiles = [path for path in files if path.name.endswith("Dockerfile")]
     return {
@@ -25,7 +27,7 @@ def checks() -> dict[str, list[str]]:
         "shellcheck": ["shellcheck", *map(str, scripts)],
         "hadolint": ["hadolint", *map(str, dockerfiles)],
         "zizmor": ["zizmor", "--offline", "--quiet", ".github/workflows"],
-        "settings": [sys.executable, "-m", "slipway.commands.docs", "--check"],
+        "settings": [sys.executable, "-m", "slipway.commands", "docs-check"],
     }
 
 
@@ -48,7 +50,3 @@ def is_shell(path: Path) -> bool:
     with path.open("rb") as file:
         first = file.readline(64)
     return first.startswith(b"#!") and (b"bash" in first or b"/sh" in first)
-
-
-if __name__ == "__main__":
-    main()

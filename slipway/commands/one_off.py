@@ -1,17 +1,20 @@
 """One-off work: `make shell`, `psql`, `run`, and in development `migration`, `migrate`, `seed`, `reset-db`, `routes`.
 
-The words come in environment variables. Standard library only; slipway/commands/place.py says where a command runs.
+Standard library only; shared/place.py says where a command runs.
 """
 
-import os
 import shlex
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from slipway.commands import ROOT, place
-from slipway.commands.place import Place, Unavailable
+from slipway.commands import ROOT
+from slipway.commands.shared import inventory, place
+from slipway.commands.shared.inventory import Service
+from slipway.commands.shared.place import Place
+from slipway.commands.shared.stop import Stop
 
 IN_THE_IMAGE = ("libs/", "services/", "slipway/chassis/")
 COUNT_ROWS = r"""
@@ -20,64 +23,75 @@ FROM pg_stat_user_tables WHERE relname <> 'alembic_version' ORDER BY relname \ge
 """
 
 
-def main(verb: str) -> int:
-    """The command's own exit code."""
-    service = place.check_service(word("SERVICE"))
-    if verb not in ("shell", "run", "routes") and not service.database:
-        raise Unavailable(f"the service {service.name} has no database")
-    check, work = VERBS[verb]
-    check()
-    with place.find(service.name, database=service.database and verb != "routes") as here:
-        if here.production and verb not in ("shell", "psql", "run"):
-            raise Unavailable(PRODUCTION.get(verb, "it is for development, and production runs here"))
-        return work(here, service.name)
+def shell(s: str = "") -> int:
+    """Opens a Python shell with the app, its session and its models."""
+    with place.find(service := inventory.find(s)) as here:
+        return place.call(here.app(*migrated(here, service), "flask", "shell"))
 
 
-def word(name: str, default: str = "") -> str:
-    return os.environ.get(name, "").strip() or default
+def psql(s: str = "") -> int:
+    """Opens psql on the database, as its owner."""
+    with place.find(service := with_database(s)) as here:
+        return place.call(here.psql(f"{service.name}_owner", service.name))
 
 
-def shell(here: Place, service: str) -> int:
-    return place.call(here.app(*migrated(here), "flask", "shell"))
+def run(cmd: str = "", s: str = "") -> int:
+    """Runs a command beside the app."""
+    service, words = inventory.find(s), words_of(cmd)
+    with place.find(service) as here:
+        if here.production and (script := next((each for each in words[:3] if is_script(each)), None)):
+            raise Stop(f"{script} is not in production's image: hand it over, make run cmd='python -' < {script}")
+        return place.call(here.app(*migrated(here, service), *words))
 
 
-def psql(here: Place, service: str) -> int:
-    return place.call(here.psql(f"{service}_owner", service))
-
-
-def run(here: Place, service: str) -> int:
-    words = shlex.split(word("CMD"))
-    if here.production and (script := next((each for each in words[:3] if is_script(each)), None)):
-        raise Unavailable(f"{script} is not in production's image: hand it over, make run cmd='python -' < {script}")
-    return place.call(here.app(*migrated(here), *words))
-
-
-def check_command() -> None:
+def words_of(cmd: str) -> list[str]:
     try:
-        words = shlex.split(word("CMD"))
+        words = shlex.split(cmd)
     except ValueError as error:
-        raise Unavailable(f"cmd= can't be read ({error}): {word('CMD')}") from None
+        raise Stop(f"cmd= can't be read ({error}): {cmd}") from None
     if not words:
-        raise Unavailable('say what to run, such as: make run cmd="python scripts/report.py --month 5"')
+        raise Stop('say what to run, such as: make run cmd="python scripts/report.py --month 5"')
+    return words
 
 
 def is_script(name: str) -> bool:
     return name.endswith(".py") and (ROOT / name).is_file() and not name.startswith(IN_THE_IMAGE)
 
 
-def migrated(here: Place) -> list[str]:
-    """Where no stack has started, nobody has migrated yet."""
-    return [] if here.running else place.MIGRATED
+def with_database(name: str) -> Service:
+    """Raises Stop where that service has none."""
+    service = inventory.find(name)
+    if not service.database:
+        raise Stop(f"the service {service.name} has no database")
+    return service
 
 
-def migration(here: Place, service: str) -> int:
+@contextmanager
+def in_development(service: Service, otherwise: str = "it is for development, and production runs here") -> Iterator:
+    """Raises Stop where it is production that runs here."""
+    with place.find(service) as here:
+        if here.production:
+            raise Stop(otherwise)
+        yield here
+
+
+def migrated(here: Place, service: Service) -> list[str]:
+    """Where no stack has started, nothing has migrated yet."""
+    return [] if here.running or not service.database else place.MIGRATED
+
+
+def migration(m: str = "", empty: str = "", s: str = "") -> int:
     """Writes a migration; the file appears once it is known to work."""
-    versions = Path("services") / service / "migrations/versions"
+    service = with_database(s)
+    if not m:
+        raise Stop('say what changes, such as: make migration m="add tags"')
+    versions = Path("services") / service.name / "migrations/versions"
     before = set(versions.glob("*.py"))
-    options = ["--empty"] if word("EMPTY") else []
-    make = ["python", "-m", "devserver.revision", "--directory", str(versions.parent), *options, word("MESSAGE")]
-    if code := place.call(here.app(*make)):
-        return code
+    options = ["--empty"] if empty else []
+    make = ["python", "-m", "devserver.revision", "--directory", str(versions.parent), *options, m]
+    with in_development(service) as here:
+        if code := place.call(here.app(*make)):
+            return code
     for path in sorted(set(versions.glob("*.py")) - before):
         ruff = ROOT / ".venv/bin/ruff"
         if ruff.exists():
@@ -86,37 +100,43 @@ def migration(here: Place, service: str) -> int:
     return 0
 
 
-def check_message() -> None:
-    if not word("MESSAGE"):
-        raise Unavailable('say what changes, such as: make migration m="add tags"')
+def migrate(to: str = "head", s: str = "") -> int:
+    """Brings the development database to a revision."""
+    service = with_database(s)
+    with in_development(service, "production runs here, and migrates as a part of `make deploy`") as here:
+        return go(here, service, to)
 
 
-def migrate(here: Place, service: str) -> int:
-    moved = ["python", "-m", "devserver.revision", "--directory", f"services/{service}/migrations"]
-    return place.call(here.app(*moved, "--to", word("TO", "head")))
+def go(here: Place, service: Service, revision: str) -> int:
+    moved = ["python", "-m", "devserver.revision", "--directory", f"services/{service.name}/migrations"]
+    return place.call(here.app(*moved, "--to", revision))
 
 
-def seed(here: Place, service: str) -> int:
-    return place.call(here.app(*migrated(here), "python", "-m", "devserver.seed"))
+def seed(s: str = "") -> int:
+    """Adds sample data to the development database."""
+    with in_development(service := with_database(s)) as here:
+        return place.call(here.app(*migrated(here, service), "python", "-m", "devserver.seed"))
 
 
-def routes(here: Place, service: str) -> int:
-    return place.call(here.app("python", "-m", "devserver.routes", database=False))
+def routes(s: str = "") -> int:
+    """Prints the app's routes."""
+    service = replace(inventory.find(s), database=False)  # which it does not ask
+    with in_development(service, 'production runs here; make run cmd="flask routes" asks it') as here:
+        return place.call(here.app("python", "-m", "devserver.routes", database=False))
 
 
-def reset_db(here: Place, service: str) -> int:
-    """Drops the database with whoever uses it, makes it again and migrates it."""
-    print(f"This drops the development database {service}: {contents(here, service)}.")
-    if not word("YES") and not confirmed(service):
-        raise Unavailable("not confirmed; nothing was changed")
-    made = ["--file", here.file("docker/database.sql")]
-    names = [f"--set={name}={service}" for name in ("app", "database")]
-    drop = f'DROP DATABASE IF EXISTS "{service}" WITH (FORCE)'
-    quiet = ["-Xq", "--set=ON_ERROR_STOP=1", *names]
-    dropped = here.psql("postgres", "postgres", *quiet, "--command", drop, *made)
-    if code := place.call(dropped, stdin=subprocess.DEVNULL):
-        return code
-    return migrate(here, service)
+def reset_db(yes: str = "", s: str = "") -> int:
+    """Drops the development database with whoever uses it, makes it again and migrates it."""
+    with in_development(service := with_database(s)) as here:
+        name = service.name
+        print(f"This drops the development database {name}: {contents(here, name)}.")
+        if yes != "1" and not confirmed(name):
+            raise Stop("not confirmed; nothing was changed")
+        made = ["--file", here.file("docker/database.sql")]
+        quiet = ["-Xq", "--set=ON_ERROR_STOP=1", *(f"--set={each}={name}" for each in ("app", "database"))]
+        drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
+        dropped = here.psql("postgres", "postgres", *quiet, "--command", drop, *made)
+        return place.call(dropped, stdin=subprocess.DEVNULL) or go(here, service, "head")
 
 
 def contents(here: Place, service: str) -> str:
@@ -133,32 +153,4 @@ def confirmed(service: str) -> bool:
         return input(f"Type {service} to lose all that: ").strip() == service
     except EOFError:
         print()
-        raise Unavailable("nobody answers: yes=1 does not ask; nothing was changed") from None
-
-
-def nothing() -> None:
-    pass
-
-
-VERBS: dict[str, tuple[Callable[[], None], Callable[[Place, str], int]]] = {
-    "shell": (nothing, shell),
-    "psql": (nothing, psql),
-    "run": (check_command, run),
-    "migration": (check_message, migration),
-    "migrate": (nothing, migrate),
-    "seed": (nothing, seed),
-    "reset-db": (nothing, reset_db),
-    "routes": (nothing, routes),
-}
-PRODUCTION = {
-    "migrate": "production runs here, and migrates as a part of `make deploy`",
-    "routes": 'production runs here; make run cmd="flask routes" asks it',
-}
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1]))
-    except Unavailable as reason:
-        sys.exit(f"make {sys.argv[1]}: {reason}.")
-    except KeyboardInterrupt:
-        sys.exit(f"\nmake {sys.argv[1]}: interrupted.")
+        raise Stop("nobody answers: yes=1 does not ask; nothing was changed") from None

@@ -15,7 +15,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from slipway.commands import engine, proof
+from slipway.commands.shared import engine, proof
+from slipway.commands.shared.stop import Stop
 from slipway.proofs import harness, needs
 from slipway.proofs.harness import ROOT
 
@@ -35,9 +36,10 @@ TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 RENEWED = 15  # seconds after which the page says what has been proved meanwhile
 
 
-def main() -> None:
+def prove(p: str = "", args: str = "") -> bool:
+    """Proves every promise, or those of the area `p`, with words for pytest. Returns whether one is not kept."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has sent this to the background
-    p, args = os.environ.get("P", ""), sys.argv[1:]
+    args = shlex.split(args)
     targets = chosen(p)
     machine, missing = needed_and_there()
     RECORD.parent.mkdir(exist_ok=True)
@@ -52,7 +54,7 @@ def main() -> None:
         good = False
     tell(run)
     summarize(run)
-    sys.exit(not good)
+    return not good
 
 
 def chosen(p: str) -> list[str]:
@@ -68,7 +70,7 @@ def chosen(p: str) -> list[str]:
         return list(areas[p])
     if (ROOT / file_of(p)).exists():
         return [Path(os.path.relpath(ROOT / file_of(p), ROOT)).as_posix() + p.removeprefix(file_of(p))]
-    sys.exit(f"make prove: p={p} is no test and no area. The areas are {', '.join(sorted(areas))}")
+    raise Stop(f"p={p} is no test and no area. The areas are {', '.join(sorted(areas))}")
 
 
 def file_of(id: str) -> str:
@@ -91,7 +93,7 @@ def needed_and_there() -> tuple[dict[str, str], dict[str, str]]:
     for name, fact in has.items():
         print(f"{name:12} {fact}", flush=True)
     if problem := needs.refusal(missing):
-        sys.exit(f"make prove: {problem}")
+        raise Stop(problem)
     commit = said("git", "describe", "--tags", "--always", "--dirty")
     return {"commit": commit, "system": system(), "python": platform.python_version(), **has}, missing
 
@@ -132,7 +134,7 @@ def proved(run: proof.Run, targets: list[str], missing: dict[str, str], args: li
         [*pytest, *args, "-n0", "--collect-only", *targets], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if collected.returncode == 5:
-        sys.exit("make prove: no test fits")
+        raise Stop("no test fits")
     if collected.returncode:
         print(collected.stdout + collected.stderr)
         return False
@@ -189,7 +191,3 @@ def summarize(run: proof.Run) -> None:
         print(f"\nFAILED {what}: {test.reason}\n       {test.command}")
     kept = f"{run.headline}. " if run.judged else ""
     print(f"\n{kept}{run.counts}, in {run.duration}. {PAGE.relative_to(ROOT)} shows all of it")
-
-
-if __name__ == "__main__":
-    main()

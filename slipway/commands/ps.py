@@ -1,12 +1,13 @@
 """`make ps`: what runs, and a word where the Caddyfile on the disk is not what the proxy serves with."""
 
 import subprocess
-import sys
 
-from slipway.commands import doctor
+from slipway.commands import ROOT, doctor
+from slipway.commands.shared.compose import PRODUCTION
 
-if __name__ == "__main__":
-    listing = subprocess.run(["docker", "compose", "ps"], cwd=doctor.ROOT, check=False)
+
+def ps() -> int:
+    listing = subprocess.run([*PRODUCTION, "ps"], cwd=ROOT, check=False)
     for _, text in doctor.findings_of(doctor.caddyfile):
         print(text)
-    sys.exit(listing.returncode)
+    return listing.returncode

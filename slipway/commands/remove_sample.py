@@ -7,10 +7,11 @@ Outside of the sample's own files its lines are marked: one that ends in the com
 import re
 import shutil
 import subprocess
-import sys
 
-from slipway.commands import rename, tree
+from slipway.commands import ROOT, rename
 from slipway.commands.rename import SAMPLE
+from slipway.commands.shared import git
+from slipway.commands.shared.stop import Stop
 
 # Its own files and folders.
 PATHS = (
@@ -43,32 +44,33 @@ Databases that have had the sample keep its table and its rows, and new migratio
 Once the release without it serves everywhere, the table can go: echo 'DROP TABLE IF EXISTS notes' | make psql"""
 
 
-def main() -> None:
-    tree.refuse_unless_clean("remove-sample")
-    if not (tree.ROOT / SAMPLE).is_dir():
-        sys.exit("make remove-sample: there is no sample here.")
-    with tree.rewriting():
+def remove_sample() -> None:
+    """Takes the sample out: its code, tests, settings and documents."""
+    git.refuse_unless_clean()
+    if not (ROOT / SAMPLE).is_dir():
+        raise Stop("there is no sample here")
+    with git.rewriting():
         remove()
-        subprocess.run(["make", "--silent", "docs"], cwd=tree.ROOT, check=True)
-    print(f"The sample is gone:\n\n{tree.changes()}\n{KEPT}\nLook at it with `git diff`, run `make test`, and commit.")
+        subprocess.run(["make", "--silent", "docs"], cwd=ROOT, check=True)
+    print(f"The sample is gone:\n\n{git.changes()}\n{KEPT}\nLook at it with `git diff`, run `make test`, and commit.")
 
 
 def remove() -> None:
     for pattern in PATHS:
-        for path in tree.ROOT.glob(pattern):
+        for path in ROOT.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    migration = tree.ROOT / MIGRATION
+    migration = ROOT / MIGRATION
     migration.unlink()
     migration.with_name("20261120_start.py").write_text(START)
-    for name in tree.tracked():
+    for name in git.tracked():
         if name.startswith("slipway/"):
             continue  # the kit knows the sample, and is no fork's to edit
-        path = tree.ROOT / name
+        path = ROOT / name
         data = path.read_bytes()
         if b"sample" in data and (text := without_sample(data.decode())) != data.decode():
             path.write_text(text)
 
-    if (tree.ROOT / rename.RECORD).exists():
+    if (ROOT / rename.RECORD).exists():
         record = rename.recorded()
         rename.write_record(record["template"], record["fork"] | {"sample": False})
 
@@ -77,7 +79,3 @@ def without_sample(text: str) -> str:
     """The text without the lines that are marked."""
     text = LINE.sub("", BLOCK.sub("", text))
     return re.sub(r"\n{4,}", "\n\n\n", text).rstrip("\n") + "\n"
-
-
-if __name__ == "__main__":
-    main()

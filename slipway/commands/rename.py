@@ -3,14 +3,14 @@
 `title="My Shop"` says how people spell it. Secrets that exist are kept, those that are missing are made.
 """
 
-import os
 import re
-import sys
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from slipway.commands import init, names, tree
+from slipway.commands import ROOT, init
+from slipway.commands.shared import git, names
+from slipway.commands.shared.stop import Stop
 
 RECORD = ".slipway.toml"
 # Where the name stands as a word; elsewhere only compose files have it.
@@ -39,26 +39,35 @@ volumes and images named {former} on this machine belong to the former name: the
 `docker compose --project-name {former} down` stops them."""
 
 
-def main(name: str, title: str) -> None:
-    if not name:
-        sys.exit("make rename: name is not set: make rename name=myshop")
+def rename(name: str = "", title: str = "") -> None:
+    """Makes the fork its own, once."""
     title = title or name.title()
-    if fault := names.fault(name):
-        sys.exit(f"make rename: {fault}.")
-    if '"' in title or "\\" in title or not title.isprintable():
-        sys.exit(f"make rename: the title {title!r} must do without quotes, backslashes and control characters.")
-    if (tree.ROOT / RECORD).exists():
-        sys.exit(f"make rename: this fork is called {recorded()['fork']['name']} already ({RECORD}).")
-    if name == (former := current(tree.ROOT)):
-        sys.exit(f"make rename: it is called {name} already, as the template is: choose a name of your own.")
-    tree.refuse_unless_clean("rename")
-    with tree.rewriting():
+    if problem := wrong(name, title):
+        raise Stop(problem)
+    git.refuse_unless_clean()
+    former = current(ROOT)
+    with git.rewriting():
         origin = template()
-        rename(tree.ROOT, name, title)
+        put_name(ROOT, name, title)
         take_over(origin, name, title)
-    print(f"It is called {title} now, {name} to the machines:\n\n{tree.changes()}\n", flush=True)
-    init.main()
+    print(f"It is called {title} now, {name} to the machines:\n\n{git.changes()}\n", flush=True)
+    init.init()
     print(NEXT.format(former=former))
+
+
+def wrong(name: str, title: str) -> str | None:
+    """What speaks against these, if anything."""
+    if not name:
+        return "name is not set: make rename name=myshop"
+    if fault := names.fault(name):
+        return fault
+    if '"' in title or "\\" in title or not title.isprintable():
+        return f"the title {title!r} must do without quotes, backslashes and control characters"
+    if (ROOT / RECORD).exists():
+        return f"this fork is called {recorded()['fork']['name']} already ({RECORD})"
+    if name == current(ROOT):
+        return f"it is called {name} already, as the template is: choose a name of your own"
+    return None
 
 
 def current(root: Path) -> str:
@@ -67,19 +76,19 @@ def current(root: Path) -> str:
 
 
 def recorded() -> dict:
-    return tomllib.loads((tree.ROOT / RECORD).read_text())
+    return tomllib.loads((ROOT / RECORD).read_text())
 
 
 def template() -> dict[str, str]:
     """Where this tree comes from: all that an update needs to find the same commit again."""
-    remotes = tree.git("remote").split()
+    remotes = git.git("remote").split()
     remote = next((each for each in ("template", "upstream", "origin") if each in remotes), None)
     return {
-        "source": public(tree.git("remote", "get-url", remote).strip()) if remote else "",
-        "version": tree.git("describe", "--tags", "--always").strip(),
-        "commit": tree.git("rev-parse", "HEAD").strip(),
+        "source": public(git.git("remote", "get-url", remote).strip()) if remote else "",
+        "version": git.git("describe", "--tags", "--always").strip(),
+        "commit": git.git("rev-parse", "HEAD").strip(),
         # Where the fork's history begins anew, the template's commit is the one with these contents.
-        "tree": tree.git("rev-parse", "HEAD^{tree}").strip(),
+        "tree": git.git("rev-parse", "HEAD^{tree}").strip(),
     }
 
 
@@ -91,7 +100,7 @@ def public(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def rename(root: Path, name: str, title: str) -> None:
+def put_name(root: Path, name: str, title: str) -> None:
     """Puts the name in the present one's place in the tree at `root`, and the title in its title's."""
     former = current(root)
     spelt = re.match(r"# (.+)", (root / "README.md").read_text())[1]
@@ -108,7 +117,7 @@ def rename(root: Path, name: str, title: str) -> None:
 
 def files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
     """Those that git tracks; others may be anybody's."""
-    known = set(tree.tracked(root))
+    known = set(git.tracked(root))
     found = {path for pattern in patterns for path in root.glob(pattern)}
     return sorted(path for path in found if str(path.relative_to(root)) in known)
 
@@ -126,9 +135,9 @@ def replace(path: Path, pattern: str, text: str) -> None:
 def take_over(origin: dict[str, str], name: str, title: str) -> None:
     """The fork's own README head and CHANGELOG, and the record of what it is made from."""
     version, link = origin["version"], origin["source"] or RECORD
-    put_head(tree.ROOT, HEAD.format(title=title, version=version, link=link))
-    (tree.ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(title=title, version=version))
-    write_record(origin, {"name": name, "title": title, "sample": (tree.ROOT / SAMPLE).is_dir()})
+    put_head(ROOT, HEAD.format(title=title, version=version, link=link))
+    (ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(title=title, version=version))
+    write_record(origin, {"name": name, "title": title, "sample": (ROOT / SAMPLE).is_dir()})
 
 
 def put_head(root: Path, head: str) -> None:
@@ -147,14 +156,10 @@ def write_record(origin: dict[str, str], fork: dict[str, str | bool]) -> None:
         return "".join(f"{key:<8}= {quoted(value)}\n" for key, value in values.items())
 
     text = "# What this fork is made from: `make template-update` reads it and brings it up to date.\n"
-    (tree.ROOT / RECORD).write_text(f"{text}[template]\n{table(origin)}\n[fork]\n{table(fork)}")
+    (ROOT / RECORD).write_text(f"{text}[template]\n{table(origin)}\n[fork]\n{table(fork)}")
 
 
 def quoted(value: str | bool) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-if __name__ == "__main__":
-    main(os.environ.get("NAME", ""), os.environ.get("TITLE", ""))

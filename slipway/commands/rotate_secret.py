@@ -6,12 +6,13 @@ The app looks at its secret files again, so nothing restarts. Standard library o
 import os
 import re
 import secrets
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from slipway.commands import ROOT, backup
+from slipway.commands.shared import lock
+from slipway.commands.shared.compose import compose
+from slipway.commands.shared.stop import Stop
 
 DIRECTORY = ROOT / "secrets"
 NOTICED = 3.0  # seconds, over the app's interval between looks
@@ -19,16 +20,20 @@ GOOD = re.compile(r"[\w-]{32,}", re.ASCII)  # what may sign or be sent; a file t
 ROLES = {"postgres_password": "postgres"}  # a service's are named by it: web_password, web_owner_password
 
 
-class Failed(Exception):
-    """Why nothing was rotated, and what to do, in one line."""
+def rotate_secret(s: str = "") -> None:
+    """Changes the secret `s`."""
+    try:
+        rotate(s)
+    except KeyboardInterrupt:
+        raise Stop("interrupted. Run it again to complete it") from None
 
 
-def main(name: str) -> None:
+def rotate(name: str) -> None:
     """Killed at any step it leaves what works, or what the next run completes; a full disk leaves it, too."""
     known = sorted(path.name for path in DIRECTORY.glob("[!.]*")) if DIRECTORY.exists() else []
     if name not in known:
-        raise Failed(f"s={name or '…'} must be one of {', '.join(known) or 'the files in secrets/ (run make init)'}")
-    with backup.alone():  # no deploy meanwhile, whose job `roles` would set the former password
+        raise Stop(f"s={name or '…'} must be one of {', '.join(known) or 'the files in secrets/ (run make init)'}")
+    with lock.production():  # no deploy meanwhile, whose job `roles` would set the former password
         if name == "secret_key" or name.endswith("_secret_key"):
             rotate_key(DIRECTORY / name)
         elif name == "status_token":
@@ -62,15 +67,14 @@ def rotate_password(path: Path, role: str) -> None:
 
 def alter(role: str, password: str) -> None:
     """By the script of the job `roles`, which keeps it out of Postgres's log; it goes in by standard input alone."""
-    command = ["docker", "compose", "exec", "-T", "db", "/opt/slipway/postgres/roles.sh", role]
-    run = subprocess.run(command, cwd=ROOT, input=password, capture_output=True, text=True, check=False)
+    run = compose("exec", "-T", "db", "/opt/slipway/postgres/roles.sh", role, input=password)
     if run.returncode:
-        raise Failed(f"Postgres did not take the new password: {backup.reason(run.stderr)}. Run it again")
+        raise Stop(f"Postgres did not take the new password: {backup.reason(run.stderr)}. Run it again")
 
 
 def role_of(name: str) -> str:
     if not (match := re.fullmatch(r"(\w+)_password", name)):
-        raise Failed(f"secrets/{name} is no password of a role and no session key: change it by hand")
+        raise Stop(f"secrets/{name} is no password of a role and no session key: change it by hand")
     return match[1]
 
 
@@ -102,12 +106,3 @@ def write(path: Path, text: str) -> None:
         file.flush()
         file.truncate(len(content))
         os.fsync(file.fileno())
-
-
-if __name__ == "__main__":
-    try:
-        main(os.environ.get("S", ""))
-    except (Failed, backup.Refused, OSError) as error:
-        sys.exit(f"make rotate-secret: {error}.")
-    except KeyboardInterrupt:
-        sys.exit("\nmake rotate-secret: interrupted. Run it again to complete it.")

@@ -8,16 +8,17 @@ import keyword
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from slipway.commands import ROOT, connections, inventory, merge, names, native, rename, templates, tree
-from slipway.commands.inventory import Service
+from slipway.commands import ROOT, rename
+from slipway.commands.shared import connections, git, inventory, merge, names, native, templates
+from slipway.commands.shared.compose import last_line
+from slipway.commands.shared.inventory import Service
+from slipway.commands.shared.stop import Stop
 
-WORDS = ("name", "kind", "db", "path", "host", "yes")
 WITH_DATABASE = ("web", "worker", "script")
 # Names that would be read as something else: compose's, Postgres's, Docker's, Python's and the tools' own.
 RESERVED = {
@@ -31,24 +32,20 @@ FRAMEWORKS = {"web": "flask", "static": "flask", "asgi": "asgi"}  # the chassis'
 HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-class Refused(Exception):
-    """Why nothing was done, in one line."""
-
-
-def add(word: dict[str, str]) -> None:
-    name = word["name"]
-    answers = check(name, word)
-    tree.refuse_unless_clean("service")
-    with tree.rewriting():
-        tree.git("checkout", templates.render(newest := templates.newest(), answers | {"template": newest}), "--", ".")
+def service(name: str = "", kind: str = "web", db: str = "", path: str = "", host: str = "") -> None:
+    """Adds a service."""
+    answers = words(check(name, kind, db, path, host))
+    git.refuse_unless_clean()
+    with git.rewriting():
+        git.git("checkout", templates.render(newest := templates.newest(), answers | {"template": newest}), "--", ".")
         include(lambda files: [*files, f"compose/{name}.yaml"])
         settle()
-    service = inventory.find(name)
-    print(f"The {service.kind} {name} is there:\n\n{tree.changes()}\n")
-    print(f"Look at it, `make test s={name}`, and commit. {WHAT_NEXT[service.kind].format(name=name)}")
-    if service.serves:
-        print(f"`make dev` serves it on {service.dev_url}/, the proxy at {service.host or service.path}.")
-    if service.database and (too_few := connections.problem()):
+    added = inventory.find(name)
+    print(f"The {added.kind} {name} is there:\n\n{git.changes()}\n")
+    print(f"Look at it, `make test s={name}`, and commit. {WHAT_NEXT[added.kind].format(name=name)}")
+    if added.serves:
+        print(f"`make dev` serves it on {added.dev_url}/, the proxy at {added.host or added.path}.")
+    if added.database and (too_few := connections.problem()):
         print(f"In production {too_few}.")
 
 
@@ -61,27 +58,26 @@ WHAT_NEXT = {
 }
 
 
-def check(name: str, word: dict[str, str]) -> dict[str, str | bool | int]:
-    """The templates' words. Raises Refused for whatever could not work."""
+def check(name: str, kind: str, db: str, path: str, host: str) -> Service:
+    """What it would be. Raises Stop for whatever could not work."""
     if not name:
-        raise Refused("name is not set: make service name=billing")
-    if fault := names.fault(name) or taken(name):
-        raise Refused(fault)
-    kind = word["kind"] or "web"
+        raise Stop("name is not set: make service name=billing")
+    if problem := names.fault(name) or taken(name):
+        raise Stop(problem)
     if kind not in inventory.KINDS:
-        raise Refused(f"kind is {kind!r}: it must be one of {', '.join(inventory.KINDS)}")
-    if word["db"] not in ("", "yes", "no"):
-        raise Refused(f"db is {word['db']!r}: it must be yes or no")
-    database = word["db"] == "yes" or (kind == "web" and not word["db"])
+        raise Stop(f"kind is {kind!r}: it must be one of {', '.join(inventory.KINDS)}")
+    if db not in ("", "yes", "no"):
+        raise Stop(f"db is {db!r}: it must be yes or no")
+    database = db == "yes" or (kind == "web" and not db)
     if database and kind not in WITH_DATABASE:
-        raise Refused(f"db=yes is for the kinds {', '.join(WITH_DATABASE)}; {kind} comes without a database")
+        raise Stop(f"db=yes is for the kinds {', '.join(WITH_DATABASE)}; {kind} comes without a database")
     serves = Service(name, kind).serves
-    if not serves and (word["path"] or word["host"]):
-        raise Refused(f"path and host are for what serves; {kind} does not")
-    host = check_host(word["host"])
-    path = check_path(word["path"] or ("/" if host else f"/{name}"), host) if serves else "/"
+    if not serves and (path or host):
+        raise Stop(f"path and host are for what serves; {kind} does not")
+    host = check_host(host)
+    path = check_path(path or ("/" if host else f"/{name}"), host) if serves else "/"
     port = max(each.port for each in inventory.all()) + 1
-    return words(Service(name, kind, path, host, database, port))
+    return Service(name, kind, path, host, database, port)
 
 
 def words(service: Service) -> dict[str, str | bool | int]:
@@ -117,9 +113,9 @@ def claimed() -> set[str]:
 
 def check_host(host: str) -> str:
     if host and not HOST.fullmatch(host):
-        raise Refused(f"host is {host!r}: it must be a domain in lower case, such as billing.example.com")
+        raise Stop(f"host is {host!r}: it must be a domain in lower case, such as billing.example.com")
     if host and host in {each.host for each in inventory.all()}:
-        raise Refused(f"host {host} is another service's")
+        raise Stop(f"host {host} is another service's")
     return host
 
 
@@ -127,19 +123,19 @@ def check_path(path: str, host: str) -> str:
     """The path, which on a shared site neither lies in another's nor another's in it."""
     if host:
         if path != "/":
-            raise Refused("path and host don't go together: on a host of its own, a service begins at /")
+            raise Stop("path and host don't go together: on a host of its own, a service begins at /")
         return path
     if not re.fullmatch(r"(/[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", path):
-        raise Refused(f"path is {path!r}: it must look like /billing, in lower-case letters, digits and hyphens")
+        raise Stop(f"path is {path!r}: it must look like /billing, in lower-case letters, digits and hyphens")
     first = path.split("/")[1]
     if first in PATHS:
-        raise Refused(f"path {path} lies in /{first}, which is every service's own")
+        raise Stop(f"path {path} lies in /{first}, which is every service's own")
     for other in inventory.all():
         if other.serves and not other.host and other.prefix:
             if f"{path}/".startswith(f"{other.prefix}/") or f"{other.prefix}/".startswith(f"{path}/"):
-                raise Refused(f"path {path} meets {other.path}, the path of {other.name}")
+                raise Stop(f"path {path} meets {other.path}, the path of {other.name}")
         elif other.kind == "web" and not other.host and other.serves and first in routes(other):
-            raise Refused(f"{other.name} has routes at /{first}: take another path, such as path=/{first}-app")
+            raise Stop(f"{other.name} has routes at /{first}: take another path, such as path=/{first}-app")
     return path
 
 
@@ -155,25 +151,25 @@ def routes(service: Service) -> set[str]:
         [sys.executable, "-c", code], cwd=service.directory, env=environment, capture_output=True, text=True
     )
     if run.returncode:
-        raise Refused(f"{service.name} can't be asked for its routes: {last_line(run.stderr)}")
+        raise Stop(f"{service.name} can't be asked for its routes: {last_line(run.stderr)}")
     return {part for part in run.stdout.split() if not part.startswith("<")}
 
 
-def update(word: dict[str, str]) -> None:
+def service_update(name: str = "") -> None:
     """Brings in what the template learnt since; what was edited meanwhile stays, or is marked as a conflict."""
-    service = generated(word["name"])
-    tree.refuse_unless_clean("service-update")
+    service = generated(name)
+    git.refuse_unless_clean()
     newest = templates.newest()
     given = words(service) | {"template": newest}
     try:
         former = templates.render(service.template, given | {"template": service.template})
         unchanged = templates.render(service.template, given) == (new := templates.render(newest, given))
-    except templates.Unknown as name:
-        raise Refused(f"this clone lacks the templates that {service.name} was made from ({name})") from None
+    except templates.Unknown as lacking:
+        raise Stop(f"this clone lacks the templates that {service.name} was made from ({lacking})") from None
     if unchanged:
         print(f"{service.name} is as the templates have it: there is nothing new.")
         return
-    with tree.rewriting():
+    with git.rewriting():
         conflicts = merge.apply(former, new, "the templates")
         if not conflicts:
             settle()
@@ -181,22 +177,22 @@ def update(word: dict[str, str]) -> None:
         print(f"{service.name} is up to date but for what both sides changed:\n" + "\n".join(conflicts))
         print("Mend what stands between <<<<<<< and >>>>>>>, then `make docs`, `make test`, and commit.")
     else:
-        print(f"{service.name} has what the templates learnt:\n\n{tree.changes()}\n\nTest it, and commit.")
+        print(f"{service.name} has what the templates learnt:\n\n{git.changes()}\n\nTest it, and commit.")
 
 
-def remove(word: dict[str, str]) -> None:
-    service = generated(word["name"])
-    name = service.name
-    tree.refuse_unless_clean("service-remove")
-    if word["yes"] != "1" and not confirmed(name):
-        raise Refused("not confirmed; nothing was changed")
+def service_remove(name: str = "", yes: str = "") -> None:
+    """Takes a service out whole, and says what stays."""
+    service = generated(name)
+    git.refuse_unless_clean()
+    if yes != "1" and not confirmed(name):
+        raise Stop("not confirmed; nothing was changed")
     secrets = sorted(path.name for path in (ROOT / "secrets").glob(f"{name}_*"))
-    with tree.rewriting():
+    with git.rewriting():
         for path in own_files(name):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         include(lambda files: [file for file in files if file != f"compose/{name}.yaml"])
         settle()
-    print(f"{name} is out of the tree:\n\n{tree.changes()}\n\nCommit it. What stays, where it has run:")
+    print(f"{name} is out of the tree:\n\n{git.changes()}\n\nCommit it. What stays, where it has run:")
     print("- containers: `docker compose up --detach --remove-orphans` ends them, and `make proxy-reload` its route")
     if service.database:
         print(f"- the database {name}, and its backups: `make psql` as postgres, then DROP DATABASE {name}; DROP ROLE")
@@ -206,15 +202,12 @@ def remove(word: dict[str, str]) -> None:
 
 
 def generated(name: str) -> Service:
-    """Raises Refused unless `make service` has made it."""
+    """Raises Stop unless `make service` has made it."""
     if not name:
-        raise Refused("name is not set: name=billing")
-    try:
-        service = inventory.find(name)
-    except LookupError:
-        raise Refused(f"there is no service {name}") from None
+        raise Stop("name is not set: name=billing")
+    service = inventory.find(name)
     if not service.template:
-        raise Refused(f"{name} was not made by `make service`: its pyproject.toml names no template")
+        raise Stop(f"{name} was not made by `make service`: its pyproject.toml names no template")
     return service
 
 
@@ -233,7 +226,7 @@ def own_files(name: str) -> list[Path]:
 
 def confirmed(name: str) -> bool:
     if not sys.stdin.isatty():
-        raise Refused("it asks before it removes a service, and here is no terminal: say yes=1 to go ahead")
+        raise Stop("it asks before it removes a service, and here is no terminal: say yes=1 to go ahead")
     return input(f"Type {name} to remove the service {name}: ").strip() == name
 
 
@@ -244,7 +237,7 @@ def include(change) -> None:
     files = re.findall(r"^      - (\S+)$", text, re.MULTILINE)
     block = "".join(f"      - {file}\n" for file in files)
     if block not in text:
-        raise Refused("compose.yaml's include is not a plain list of files any more")
+        raise Stop("compose.yaml's include is not a plain list of files any more")
     path.write_text(text.replace(block, "".join(f"      - {file}\n" for file in change(files))))
 
 
@@ -252,27 +245,10 @@ def settle() -> None:
     """What follows from the services that there are: the lock, and the documented settings."""
     lock = [os.environ.get("UV", "uv"), "lock", "--quiet", "--python", sys.executable]
     run(lock, "the lock can't be brought up to date")
-    run([sys.executable, "-m", "slipway.commands.docs"], "the settings can't be documented")
+    run([sys.executable, "-m", "slipway.commands", "docs"], "the settings can't be documented")
 
 
 def run(command: list[str], otherwise: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Refused(f"{otherwise}, and nothing was changed: {last_line(done.stderr or done.stdout)}")
-
-
-def last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no error message")
-
-
-VERBS = {"service": add, "service-update": update, "service-remove": remove}
-
-if __name__ == "__main__":
-    verb = sys.argv[1]
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        VERBS[verb]({word: os.environ.get(f"SERVICE_{word.upper()}", "").strip() for word in WORDS})
-    except Refused as reason:
-        sys.exit(f"make {verb}: {reason}.")
-    except (KeyboardInterrupt, EOFError):
-        sys.exit(f"\nmake {verb}: interrupted; nothing was changed.")
+        raise Stop(f"{otherwise}, and nothing was changed: {last_line(done.stderr or done.stdout)}")

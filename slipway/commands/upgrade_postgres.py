@@ -2,38 +2,45 @@
 
 The old server goes on serving reads while its rows are copied into a new cluster beside its data;
 then the new one takes its place. What runs beside the databases is slipway/postgres/upgrade.sh.
-With --check it only says whether an upgrade is due. Standard library only.
+Standard library only.
 """
 
 import json
 import re
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 
-from slipway.commands import backup, deploy, engine
-from slipway.commands.deploy import Failed, compose, expect, step
+from slipway.commands import ROOT, backup, deploy
+from slipway.commands.deploy import compose, step
+from slipway.commands.shared import engine, lock
+from slipway.commands.shared.compose import PRODUCTION, expect, last_line
+from slipway.commands.shared.stop import Stop
 
 SCRIPT = "/opt/slipway/postgres/upgrade.sh"
 COPY = ("roles", "databases", "analyze")
 REFUSED = 3  # what psql exits with where the server refuses a statement
 
 
-def main() -> None:
-    with deploy.alone():
-        deploy.check()
-        wanted = release()
-        present(wanted)
-        if not (former := due(wanted)):
-            return
-        try:
-            upgrade(former, wanted)
-        except (Failed, backup.Refused) as failure:
-            raise Failed(f"{failure}; {remains(former)}") from None
+def upgrade_postgres() -> None:
+    try:
+        with lock.production():
+            deploy.check()
+            wanted = release()
+            present(wanted)
+            if former := due(wanted):
+                upgrade_from(former, wanted)
+    except KeyboardInterrupt:
+        raise Stop(f"interrupted; {remains()}. Run it again") from None
+
+
+def upgrade_from(former: str, wanted: str) -> None:
+    try:
+        upgrade(former, wanted)
+    except Stop as failure:
+        raise Stop(f"{failure}; {remains(former)}") from None
 
 
 def upgrade(former: str, wanted: str) -> None:
@@ -80,7 +87,7 @@ def release() -> str:
     """The major version that this release, or .env, asks for."""
     image = config()["services"]["db"]["image"]
     if not (match := re.search(r"postgres:(\d+)", image)):
-        raise Failed(f"the image {image} does not say its major version: postgres:18-trixie would")
+        raise Stop(f"the image {image} does not say its major version: postgres:18-trixie would")
     return match[1]
 
 
@@ -106,7 +113,7 @@ def due(wanted: str) -> str | None:
             print(kept(major))
         return None
     if int(former[-1]) > int(wanted):
-        raise Failed(f"the data is Postgres {former[-1]}'s, later than {wanted}: there is no way back but a backup")
+        raise Stop(f"the data is Postgres {former[-1]}'s, later than {wanted}: there is no way back but a backup")
     return former[-1]
 
 
@@ -130,29 +137,29 @@ def running() -> str | None:
 def start(major: str) -> None:
     run = compose("up", "--detach", "--no-deps", "--wait", "db", POSTGRES_MAJOR=major)
     if run.returncode:
-        said = deploy.last_line(compose("logs", "--no-log-prefix", "--tail", "5", "db").stdout)
-        raise Failed(f"Postgres {major} does not start: {said}")
+        said = last_line(compose("logs", "--no-log-prefix", "--tail", "5", "db").stdout)
+        raise Stop(f"Postgres {major} does not start: {said}")
 
 
 def dump() -> None:
     """A verified backup of each service's database, by `make backup`."""
-    for path in sorted((deploy.ROOT / "secrets").glob("*_owner_password")):
+    for path in sorted((ROOT / "secrets").glob("*_owner_password")):
         said = StringIO()
         with step("backup"), redirect_stdout(said):
-            backup.backup(path.name.removesuffix("_owner_password"))
+            backup.dump_to_file(path.name.removesuffix("_owner_password"))
         print(f"    {said.getvalue().strip()}", flush=True)
 
 
 @contextmanager
 def frozen() -> Iterator[float]:
     """The old server takes no writes until this ends, however it ends: a process beside it waits for us."""
-    command = ["docker", "compose", "exec", "-T", "db", SCRIPT, "freeze"]
+    command = [*PRODUCTION, "exec", "-T", "db", SCRIPT, "freeze"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with step("no writes"):
         since = time.monotonic()
-        holder = subprocess.Popen(command, cwd=deploy.ROOT, text=True, start_new_session=True, **pipes)
+        holder = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes)
         if holder.stdout.readline().strip() != "frozen":
-            raise Failed(f"the old server can't be kept from writing: {backup.reason(holder.communicate()[1])}")
+            raise Stop(f"the old server can't be kept from writing: {backup.reason(holder.communicate()[1])}")
     try:
         yield since
     finally:
@@ -170,7 +177,7 @@ def worker() -> Iterator:
     def inside(action: str, refusal: str | None = None) -> str:
         run = subprocess.run(["docker", "exec", name, SCRIPT, action], capture_output=True, text=True)
         if refusal and run.returncode == REFUSED:
-            raise Failed(refusal.format(reason(run)))
+            raise Stop(refusal.format(reason(run)))
         return done(run, action)
 
     try:
@@ -185,7 +192,7 @@ def once(action: str) -> str:
 
 def done(run: subprocess.CompletedProcess, action: str) -> str:
     if run.returncode:
-        raise Failed(f"the step {action} failed: {reason(run)}")
+        raise Stop(f"the step {action} failed: {reason(run)}")
     return run.stdout
 
 
@@ -212,8 +219,8 @@ def start_app() -> None:
     run = compose("up", "--detach", "--no-recreate", "--wait")
     if run.returncode:
         log = compose("logs", "--no-log-prefix", "--tail", "20", *deploy.jobs()).stdout
-        said = f"{deploy.last_line(run.stderr)}: {deploy.last_message(log) or deploy.last_line(log)}"
-        raise Failed(f"Postgres is upgraded, but the app does not start: {said}")
+        said = f"{last_line(run.stderr)}: {deploy.last_message(log) or last_line(log)}"
+        raise Stop(f"Postgres is upgraded, but the app does not start: {said}")
     if "backup" in config()["services"]:
         expect(compose("up", "--detach", "--no-deps", "backup"), "Postgres is upgraded, but the backups do not start")
 
@@ -227,21 +234,10 @@ def remains(former: str | None = None) -> str:
 
 
 def refuse_if_due() -> None:
-    """Before `docker compose up` takes a server away whose data the next can't read."""
+    """Before `make up` takes a server away whose data the next can't read."""
     now = running() if not engine.problem() and not compose("config", "--quiet").returncode else None
     if now and now != (wanted := release()):
-        sys.exit(
-            f"make up: Postgres {now} runs and this release wants {wanted}: run `make upgrade-postgres`,"
-            f" or set POSTGRES_MAJOR={now} in .env."
+        raise Stop(
+            f"Postgres {now} runs and this release wants {wanted}: run `make upgrade-postgres`,"
+            f" or set POSTGRES_MAJOR={now} in .env"
         )
-
-
-if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
-    try:
-        refuse_if_due() if "--check" in sys.argv else main()
-    except (Failed, backup.Refused) as failure:
-        sys.exit(f"make upgrade-postgres: {failure}.")
-    except KeyboardInterrupt:
-        sys.exit(f"\nmake upgrade-postgres: interrupted; {remains()}. Run it again.")

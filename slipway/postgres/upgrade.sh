@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The steps of `make upgrade-postgres` (slipway/commands/upgrade.py, which gives their order) inside containers: `freeze`
+# The steps of `make upgrade-postgres` (slipway/commands/upgrade_postgres.py, which gives their order) inside containers: `freeze`
 # beside the old server, the others in a container of the new image that has the same volume.
 #
 #   found                the major versions whose data the volume holds, one a line

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 
 from slipway.commands import ROOT as ROOT
-from slipway.commands import inventory, tree
-from slipway.commands.inventory import Service as Service
+from slipway.commands.shared import git, inventory
+from slipway.commands.shared.inventory import Service as Service
 
 SERVICES = inventory.all()
 # What a developer has set must not leak into a test's stack, nor what `make test` tells a make below it.
@@ -296,7 +296,7 @@ def wait_until(what: str, state: Callable[[], Any], seconds: float = 30.0) -> An
 
 def copy_tree(directory: Path) -> Path:
     """Copies the tree as git sees it, edits included: what a fresh clone of it would be."""
-    for name in tree.files():
+    for name in git.files():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, directory / name)
     return directory

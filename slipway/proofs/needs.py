@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from slipway.commands import engine
+from slipway.commands.shared import engine
 from slipway.proofs.harness import ROOT, chromium
 
 

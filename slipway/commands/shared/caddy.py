@@ -1,20 +1,8 @@
-"""`make proxy-reload`: the proxy takes up its edited configuration, or keeps its own and says why.
+"""The proxy's configuration: whether it can be used, and having the proxy take it up. Standard library only."""
 
-Standard library only, as all that runs on a server.
-"""
-
-import subprocess
-import sys
-
-from slipway.commands import ROOT
+from slipway.commands.shared.compose import compose
 
 CONFIG = ("--config", "/etc/caddy/Caddyfile")
-
-
-def main() -> None:
-    if problem := reload():
-        sys.exit(f"make proxy-reload: nothing has changed: {problem}")
-    print("The proxy serves with docker/proxy/caddy/Caddyfile as it is now.")
 
 
 def problem() -> str | None:
@@ -35,15 +23,7 @@ def caddy(*arguments: str) -> str | None:
     return reason(run.stderr) if run.returncode else None
 
 
-def compose(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["docker", "compose", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def reason(said: str) -> str:
     """Caddy's one sentence, or compose's, out of what it logged."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("{")]
     return lines[-1].removeprefix("Error: ") if lines else "no error message"
-
-
-if __name__ == "__main__":
-    main()

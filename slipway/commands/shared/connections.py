@@ -7,8 +7,9 @@ import math
 import os
 import re
 
-from slipway.commands import ROOT, environment, inventory
-from slipway.commands.inventory import Service
+from slipway.commands import ROOT
+from slipway.commands.shared import dotenv, inventory
+from slipway.commands.shared.inventory import Service
 
 SPARE = 10  # for the superuser, migrations, dumps, and people
 MOST = 900  # each is a process, and compose/prod.yaml allows 1000
@@ -66,4 +67,4 @@ def setting(name: str, service: Service | None = None) -> str:
     path = ROOT / f"compose/{service.name}.yaml" if service else None
     own = re.search(rf"^ +{name}: *[\"']?(\d+)", path.read_text(), re.MULTILINE) if path and path.exists() else None
     default = re.search(rf"^#?{name}=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    return own[1] if own else environment.get(name, default[1] if default else "")
+    return own[1] if own else dotenv.get(name, default[1] if default else "")

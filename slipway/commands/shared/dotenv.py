@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from slipway.commands import ROOT
+from slipway.commands.shared.stop import Stop
 
 FILE = ROOT / ".env"
 # One setting with its value, or none; quotes may hold several lines. A name by itself stands for the environment's.
@@ -24,8 +25,8 @@ VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[+-])([^{
 ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "$": "$$"}
 
 
-class Unreadable(SystemExit):
-    """A line that compose might take for something else: the program ends with the line's number and name."""
+class Unreadable(Stop):
+    """A line that compose might take for something else: its number and name."""
 
 
 def get(name: str, default: str = "") -> str:

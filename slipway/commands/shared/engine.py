@@ -1,9 +1,8 @@
 """The container engine and its base images: one line on what to do where something is missing.
 
-`python3 -m slipway.commands.engine` exits 0 or prints that line and exits 1. Standard library only.
+Standard library only.
 """
 
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,9 @@ import sys
 import threading
 from pathlib import Path
 
-from slipway.commands import ROOT, environment
+from slipway.commands import ROOT
+from slipway.commands.shared import dotenv
+from slipway.commands.shared.stop import Stop
 
 TIMEOUT = 60  # seconds; one whose disk is busy takes long to answer, and a restart would not help it
 SHORT_TIMEOUT = 8  # seconds, for what can go on without an engine
@@ -22,8 +23,8 @@ NET = Path("/proc/net")  # of Linux
 COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
 
 
-class NoAnswer(SystemExit):
-    """The engine is there and says nothing: the program ends with that one line, unless it knows better."""
+class NoAnswer(Stop):
+    """The engine is there and says nothing."""
 
     def __init__(self, timeout: float | None = None) -> None:
         super().__init__(f"the container engine did not answer within {timeout or TIMEOUT} s: restart Docker")
@@ -73,7 +74,7 @@ def has_ipv6() -> bool:
 def bases() -> list[str]:
     """The official images that everything stands on, as the Dockerfiles and compose files name them."""
     python = found(r"^ARG PYTHON=(\S+)", "docker/service.Dockerfile")
-    postgres = environment.get("POSTGRES_MAJOR", found(r"POSTGRES_MAJOR:-(\d+)", "compose/base.yaml"))
+    postgres = dotenv.get("POSTGRES_MAJOR", found(r"POSTGRES_MAJOR:-(\d+)", "compose/base.yaml"))
     return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"(caddy:\S+)", PROXY)]
 
 
@@ -84,7 +85,7 @@ def found(pattern: str, path: str) -> str:
 def images_problem() -> str | None:
     """Pulls the base images that are not here; the first that can't be had, in one line."""
     for name in bases():
-        image = environment.get("REGISTRY") + name
+        image = dotenv.get("REGISTRY") + name
         if run("docker", "image", "inspect", image).returncode == 0:
             continue
         print(f"Pulling {image} …", flush=True)
@@ -99,15 +100,3 @@ def run(*command: str, timeout: float | None = None) -> subprocess.CompletedProc
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout or TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
         raise NoAnswer(timeout) from None
-
-
-def parse(text: str) -> dict:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return {}
-
-
-if __name__ == "__main__":
-    if found := problem() or images_problem():
-        sys.exit(f"{found}.")

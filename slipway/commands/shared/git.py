@@ -1,13 +1,13 @@
 """The working tree, for the tools that rewrite it: clean before, and as it was where one fails."""
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from slipway.commands import ROOT
+from slipway.commands.shared.stop import Stop
 
 
 def git(*arguments: str, root: Path = ROOT, check: bool = True) -> str:
@@ -32,14 +32,14 @@ def files(root: Path = ROOT) -> list[str]:
     return [name for name in listing.split("\0") if name and (root / name).is_file()]
 
 
-def refuse_unless_clean(verb: str) -> None:
-    """Exits where there is something that git could not bring back."""
+def refuse_unless_clean() -> None:
+    """Raises Stop where there is something that git could not bring back."""
     run = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode:
-        sys.exit(f"make {verb}: this is no git repository, and nothing could be taken back: `git init`, then commit.")
+        raise Stop("this is no git repository, and nothing could be taken back: `git init`, then commit")
     if changes := run.stdout.splitlines():
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-        sys.exit(f"make {verb}: {changes[0][3:]}{more} is not committed: commit or stash first, then run it again.")
+        raise Stop(f"{changes[0][3:]}{more} is not committed: commit or stash first, then run it again")
 
 
 @contextmanager

@@ -7,7 +7,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.commands import ROOT, environment
+from slipway.commands import ROOT
+from slipway.commands.shared import dotenv
+from slipway.commands.shared.stop import Stop
 
 KINDS = ("web", "asgi", "worker", "script", "static")
 FIRST_PORT = 8000  # in development, of the first service; the others' follow
@@ -63,9 +65,9 @@ class Service:
 
     @property
     def dev_port(self) -> int:
-        """Its own setting, else as far from DEV_PORT as its port from the first. Raises ValueError."""
-        first = port(environment.get("DEV_PORT", str(FIRST_PORT)), "DEV_PORT")
-        text = environment.get(self.port_setting, str(first + self.port - FIRST_PORT))
+        """Its own setting, else as far from DEV_PORT as its port from the first. Raises Stop."""
+        first = port(dotenv.get("DEV_PORT", str(FIRST_PORT)), "DEV_PORT")
+        text = dotenv.get(self.port_setting, str(first + self.port - FIRST_PORT))
         return port(text, self.port_setting)
 
     @property
@@ -81,7 +83,7 @@ def all() -> list[Service]:
 def find(name: str = "") -> Service:
     """The service of that name; without one the only one, or the one that has the site's first page.
 
-    Raises LookupError, which names the known ones.
+    Raises Stop, which names the known ones.
     """
     known = {service.name: service for service in all()}
     if name in known:
@@ -90,7 +92,7 @@ def find(name: str = "") -> Service:
     if not name and len(found := first or list(known.values())) == 1:
         return found[0]
     wrong = f"there is no service {name}" if name else "there are several services"
-    raise LookupError(f"{wrong}: s= takes {', '.join(known) or 'one of services/'}")
+    raise Stop(f"{wrong}: s= takes {', '.join(known) or 'one of services/'}")
 
 
 def read(pyproject: Path) -> Service:
@@ -100,5 +102,5 @@ def read(pyproject: Path) -> Service:
 
 def port(text: str, setting: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise ValueError(f"{setting} must be a port from 1 to 65535, not {text!r}")
+        raise Stop(f"{setting} must be a port from 1 to 65535, not {text!r}")
     return int(text)

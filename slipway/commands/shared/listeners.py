@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from slipway.commands import ROOT, engine
+from slipway.commands import ROOT
+from slipway.commands.shared import engine
 
 
 class Process(NamedTuple):

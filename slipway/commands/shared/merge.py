@@ -11,7 +11,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from slipway.commands import ROOT, tree
+from slipway.commands import ROOT
+from slipway.commands.shared import git
+from slipway.commands.shared.stop import Stop
 
 SYNTHETIC = {f"GIT_{role}_{part}": "template" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
 MARK = 37  # characters of a conflict's marks: no file has lines that begin so
@@ -23,14 +25,10 @@ HUNK = re.compile(
 Change = tuple[int, int, list[str]]  # from this line to that one, what takes their place
 
 
-class Failed(Exception):
-    """git could not merge at all, in its own words."""
-
-
 def apply(before: str, after: str, name: str) -> list[str]:
     """Merges what lies between two trees into index and working tree; returns the paths with conflicts.
 
-    A conflict's marks name the other side. Raises Failed.
+    A conflict's marks name the other side. Raises Stop.
     """
     base = commit(before, "The state before")
     picked = commit(after, name, "-p", base)
@@ -39,23 +37,23 @@ def apply(before: str, after: str, name: str) -> list[str]:
     run = subprocess.run(pick, cwd=ROOT, capture_output=True, text=True, check=False)
     found = conflicts()
     if run.returncode and not found:
-        raise Failed((run.stderr.strip().splitlines() or ["git said nothing"])[0])
+        raise Stop((run.stderr.strip().splitlines() or ["git said nothing"])[0])
     for path in found:
         settle(path)
     return conflicts()
 
 
 def conflicts() -> list[str]:
-    return tree.git("diff", "--name-only", "--diff-filter=U", "-z").split("\0")[:-1]
+    return git.git("diff", "--name-only", "--diff-filter=U", "-z").split("\0")[:-1]
 
 
 def settle(path: str) -> None:
     """Ends a conflict that is none."""
-    stages = dict(re.findall(r"^\d+ (\w+) (\d)\t", tree.git("ls-files", "--unmerged", "--", path), re.MULTILINE))
+    stages = dict(re.findall(r"^\d+ (\w+) (\d)\t", git.git("ls-files", "--unmerged", "--", path), re.MULTILINE))
     blobs = {stage: blob for blob, stage in stages.items()}
     if set(blobs) == {"1", "2", "3"} and (text := merged(*(blobs[stage] for stage in "123"))) is not None:
         (ROOT / path).write_text(text)
-        tree.git("add", "--", path)
+        git.git("add", "--", path)
 
 
 def merged(*blobs: str) -> str | None:
@@ -64,7 +62,7 @@ def merged(*blobs: str) -> str | None:
         base, ours, theirs = (Path(folder, name) for name in ("base", "ours", "theirs"))
         try:
             for path, blob in zip((base, ours, theirs), blobs, strict=True):
-                path.write_text(tree.git("cat-file", "blob", blob))
+                path.write_text(git.git("cat-file", "blob", blob))
         except UnicodeDecodeError:
             return None  # a picture
         command = ["git", "merge-file", "--stdout", "--diff3", f"--marker-size={MARK}", ours, base, theirs]

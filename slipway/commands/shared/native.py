@@ -9,8 +9,10 @@ from dataclasses import replace
 
 from chassis.settings import Address
 from chassis_testing.postgres import Postgres, PostgresError
-from slipway.commands import ROOT, debug, inventory
-from slipway.commands.inventory import Service
+from slipway.commands import ROOT
+from slipway.commands.shared import debugger, inventory
+from slipway.commands.shared.inventory import Service
+from slipway.commands.shared.stop import Stop
 
 STOP_TIMEOUT = 10  # seconds
 
@@ -26,12 +28,12 @@ def main(names: list[str]) -> None:
 
 def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Popen:
     """Migrated, then running, on Ctrl-C from here alone, so that Postgres outlives it."""
-    given = {**os.environ, **environment(service), **(debug.settings() if debugged else {})}
+    given = {**os.environ, **environment(service), **(debugger.settings() if debugged else {})}
     if service.database:
         address = postgres.create(service.name)
         migrate(service, given, address)
         given["DATABASE_URL"] = address.url
-    modules = (debug.MODULE,) if debugged else COMMANDS.get(service.kind, ("devserver",))
+    modules = (debugger.MODULE,) if debugged else COMMANDS.get(service.kind, ("devserver",))
     command = [sys.executable, "-m", *modules]
     return subprocess.Popen(command, cwd=service.directory, env=given, start_new_session=True)
 
@@ -85,8 +87,8 @@ def serve(running: list[subprocess.Popen]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:] or [service.name for service in inventory.all() if service.kind != "script"])
-    except (LookupError, PostgresError) as error:
+        main(sys.argv[1:])
+    except (Stop, PostgresError) as error:
         sys.exit(f"make dev: {error}")
     except KeyboardInterrupt:
         print("\nStopped; the data stays in .data/.")

@@ -1,4 +1,4 @@
-"""One command without containers, in a service's development environment: `one_off.py SERVICE KIND WORD…`.
+"""One command without containers, in a service's development environment: `native_command SERVICE KIND WORD…`.
 
 KIND is `app`, `psql` (then USER DATABASE), or `alone` for what needs no database.
 """
@@ -8,9 +8,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from chassis_testing.postgres import Postgres, PostgresError, find_programs
-from slipway.commands import ROOT, native, place
+from slipway.commands import ROOT
+from slipway.commands.shared import inventory, lock, native, place
 
 
 def main(service: str, kind: str, *words: str) -> int:
@@ -30,7 +32,7 @@ def main(service: str, kind: str, *words: str) -> int:
 def environment(service: str, port: int, password: str) -> dict[str, str]:
     """What `make dev` gives the app, the database in parts, so that DATABASE_USER can be another."""
     database = {"HOST": "127.0.0.1", "PORT": str(port), "NAME": service, "USER": service, "PASSWORD": password}
-    given = {**native.environment(place.inventory.find(service)), "PGPASSWORD": password}
+    given = {**native.environment(inventory.find(service)), "PGPASSWORD": password}
     return given | {f"DATABASE_{name}": value for name, value in database.items()}
 
 
@@ -38,33 +40,31 @@ def environment(service: str, port: int, password: str) -> dict[str, str]:
 def server() -> Iterator[Postgres]:
     """The one of `make dev` where that runs, else one that is stopped when nobody uses it any more."""
     directory = ROOT / ".data/postgres"
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "users.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # waits for one that starts the server or stops it
+    with lock.shared(directory / "users.lock") as held:  # waits for one that starts the server or stops it
         postgres = Postgres(directory)
         if not postgres.running():
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(held, fcntl.LOCK_EX)
         if port := postgres.running():
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            fcntl.flock(held, fcntl.LOCK_SH)
             postgres.port = port
             yield postgres
             return
         with postgres:
-            for service in place.inventory.all():
+            for service in inventory.all():
                 if service.database:
                     postgres.create(service.name)
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            fcntl.flock(held, fcntl.LOCK_SH)
             try:
                 yield postgres
             finally:
-                wait_for_others(lock)
+                wait_for_others(held)
 
 
-def wait_for_others(lock) -> None:
+def wait_for_others(held: IO) -> None:
     """Another terminal's `make psql` must not lose the server that this one has started."""
-    if not place.last(lock):
+    if not lock.taken(held):
         print("Another terminal uses this Postgres: it stops once that is done.", file=sys.stderr)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Standard library only.
 """
 
-import fcntl
 import os
 import signal
 import socket
@@ -12,9 +11,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import Protocol
 
-from slipway.commands import ROOT, dev, engine, inventory
+from slipway.commands import ROOT
+from slipway.commands.shared import development_images, engine, inventory, lock
+from slipway.commands.shared.compose import PRODUCTION, development, parse
+from slipway.commands.shared.stop import Stop
 
 LOCK = ROOT / ".cache/one-off.lock"  # held by every command that needs a database started for it
 POSTMASTER = ROOT / ".data/postgres/data/postmaster.pid"
@@ -32,10 +34,6 @@ MIGRATED = [
     ' --directory "services/$SERVICE/migrations" upgrade >&2 && exec "$@"',
     "sh",
 ]
-
-
-class Unavailable(Exception):
-    """There is no place for the command: why, and what to do, in one line."""
 
 
 class Place(Protocol):
@@ -74,7 +72,7 @@ class OneOff(Stack):
     """A container of development for this command alone; its database may have to be started."""
 
     def __init__(self, service: str) -> None:
-        super().__init__(dev.COMPOSE, service, running=False)
+        super().__init__(development(), service, running=False)
 
     def app(self, *words: str, database: bool = True) -> list[str]:
         run = [*self.compose, "--progress", "quiet", "run", "--rm", "--no-deps", *terminal(), "--workdir", "/app"]
@@ -99,24 +97,24 @@ class Native:
         return str(ROOT / path)
 
     def _run(self, *words: str) -> list[str]:
-        return [str(ROOT / ".venv/bin/python"), "-m", "slipway.commands.one_off", self.service, *words]
+        return [str(ROOT / ".venv/bin/python"), "-m", "slipway.commands.shared.native_command", self.service, *words]
 
 
 @contextmanager
-def find(service: str, database: bool = True) -> Iterator[Place]:
+def find(service: inventory.Service) -> Iterator[Place]:
     """What runs here: development in containers or natively, else production, else a place made for
-    the time. Raises Unavailable."""
+    the time. Raises Stop."""
     os.chdir(ROOT)
     os.environ |= {"DEV_UID": str(os.getuid()), "DEV_GID": str(os.getgid())}
     problem = "DOCKER=no" if os.environ.get("DOCKER") == "no" else engine.problem()
-    if not problem and runs(dev.COMPOSE, service):
-        yield Stack(dev.COMPOSE, service)
+    if not problem and runs(development(), service.name):
+        yield Stack(development(), service.name)
     elif problem or native_runs():
-        yield native(service)
-    elif (replica := inventory.find(service).replicas[:1]) and runs(["docker", "compose"], *replica):
-        yield Stack(["docker", "compose"], *replica, production=True)
+        yield native(service.name)
+    elif service.replicas and runs(PRODUCTION, service.replicas[0]):
+        yield Stack(PRODUCTION, service.replicas[0], production=True)
     else:
-        with one_off(service, database) as place:
+        with one_off(service.name, service.database) as place:
             yield place
 
 
@@ -124,46 +122,35 @@ def find(service: str, database: bool = True) -> Iterator[Place]:
 def one_off(service: str, database: bool) -> Iterator[OneOff]:
     """Starts the database where it does not run, and stops it again unless something else needs it."""
     if missing := engine.images_problem():
-        raise Unavailable(missing)
-    os.environ["DEV_INPUTS"] = dev.inputs()
-    if not dev.built(os.environ["DEV_INPUTS"]):
-        prepare([*dev.COMPOSE, "build", service], "the development image can't be built")
+        raise Stop(missing)
+    os.environ["DEV_INPUTS"] = development_images.inputs()
+    if not development_images.built(os.environ["DEV_INPUTS"]):
+        prepare([*development(), "build", service], "the development image can't be built")
     if not database:
         yield OneOff(service)
         return
-    LOCK.parent.mkdir(exist_ok=True)
-    with LOCK.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    with lock.shared(LOCK) as held:
         try:
-            if not runs(dev.COMPOSE, "db"):
-                roles = [*dev.COMPOSE, *progress(), "run", "--rm", "roles"]  # which waits for the database
+            if not runs(development(), "db"):
+                roles = [*development(), *progress(), "run", "--rm", "roles"]  # which waits for the database
                 prepare(roles, "the development database does not start")
             yield OneOff(service)
         finally:
-            if last(lock) and containers() == 1:
-                engine.run(*dev.COMPOSE, "stop", "db")
-
-
-def last(lock: IO) -> bool:
-    """Whether no other terminal has such a command under way."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+            if lock.taken(held) and containers() == 1:
+                engine.run(*development(), "stop", "db")
 
 
 def containers() -> int:
     """How many of development's containers run."""
-    project = engine.run(*dev.COMPOSE, "config", "--format", "json")
-    name = engine.parse(project.stdout).get("name", "")
+    project = engine.run(*development(), "config", "--format", "json")
+    name = parse(project.stdout).get("name", "")
     return len(engine.run("docker", "ps", "-q", "--filter", f"label=com.docker.compose.project={name}").stdout.split())
 
 
 def prepare(command: list[str], otherwise: str) -> None:
     """With its progress on stderr: stdin and stdout are the command's own."""
     if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode:
-        raise Unavailable(otherwise)
+        raise Stop(otherwise)
 
 
 def progress() -> list[str]:
@@ -190,7 +177,7 @@ def native_runs() -> bool:
 
 def native(service: str) -> Native:
     if subprocess.call(["make", "--silent", ".venv/installed"], stdout=sys.stderr):
-        raise Unavailable("there is no environment to run it in")
+        raise Stop("there is no environment to run it in")
     return Native(service, running=native_runs())
 
 
@@ -202,14 +189,6 @@ def terminal() -> list[str]:
 def history(place: Stack) -> list[str]:
     """What was typed in `make shell` outlives the container, in the repository's .cache/."""
     return [] if place.production else ["--env", "PYTHON_HISTORY=/app/.cache/python_history"]
-
-
-def check_service(name: str) -> inventory.Service:
-    """Raises Unavailable where there is none of that name."""
-    try:
-        return inventory.find(name)
-    except LookupError as error:
-        raise Unavailable(str(error)) from None
 
 
 def call(command: list[str], **options) -> int:

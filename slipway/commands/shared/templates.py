@@ -14,7 +14,8 @@ from pathlib import Path
 
 import jinja2
 
-from slipway.commands import ROOT, tree
+from slipway.commands import ROOT
+from slipway.commands.shared import git
 
 FOLDERS = ("slipway/templates", "templates")  # the later one wins
 SUFFIX = ".jinja"
@@ -27,7 +28,7 @@ class Unknown(Exception):
 
 def newest() -> str:
     """The templates of the last commit, as a service remembers what it was made from: git's names of the folders."""
-    found = [tree.git("rev-parse", "--quiet", "--verify", f"HEAD:{each}", check=False).strip() for each in FOLDERS]
+    found = [git.git("rev-parse", "--quiet", "--verify", f"HEAD:{each}", check=False).strip() for each in FOLDERS]
     return "+".join(filter(None, found))
 
 
@@ -86,10 +87,10 @@ def sort_imports(folder: Path, name: str) -> None:
 def written(folder: Path) -> str:
     """The folder as a tree in git's store; the repository's own index is left alone."""
     environment = os.environ | {"GIT_INDEX_FILE": str(folder.with_name(f"{folder.name}.index"))}
-    git = ["git", "--git-dir", tree.git("rev-parse", "--absolute-git-dir").strip(), "--work-tree", str(folder)]
+    command = ["git", "--git-dir", git.git("rev-parse", "--absolute-git-dir").strip(), "--work-tree", str(folder)]
     try:
-        subprocess.run([*git, "add", "--all", "--force", "."], cwd=folder, env=environment, check=True)
-        run = subprocess.run([*git, "write-tree"], env=environment, capture_output=True, text=True, check=True)
+        subprocess.run([*command, "add", "--all", "--force", "."], cwd=folder, env=environment, check=True)
+        run = subprocess.run([*command, "write-tree"], env=environment, capture_output=True, text=True, check=True)
     finally:
         Path(environment["GIT_INDEX_FILE"]).unlink(missing_ok=True)
     return run.stdout.strip()

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from slipway.commands import picture
+from slipway.commands.shared import picture
 from slipway.proofs.harness import ROOT
 
 PAGES = ("docs/architecture.md", "docs/tutorial.md")

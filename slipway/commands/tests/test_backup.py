@@ -40,7 +40,7 @@ def test_two_backups_of_one_second_have_a_file_each(tree, monkeypatch):
 
     def back_up():
         try:
-            backup.backup("web")
+            backup.dump_to_file("web")
         except Exception as error:
             failures.append(error)
             both.abort()
@@ -59,7 +59,7 @@ def test_two_backups_of_one_second_have_a_file_each(tree, monkeypatch):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [lambda: backup.backup("web"), init.make_backups])
+@pytest.mark.parametrize("command", [lambda: backup.dump_to_file("web"), init.make_backups])
 def test_a_folder_of_backups_that_others_can_enter_is_closed_and_that_is_said(tree, monkeypatch, capsys, command):
     monkeypatch.setattr(backup, "dump", lambda service, path: "digest")
     (tree / "backups").mkdir(mode=0o755)

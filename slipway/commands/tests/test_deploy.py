@@ -97,7 +97,7 @@ class Server:
     def become(self, verb: str, tag: str, end: tuple[int, int] | None, said: Path) -> None:
         """This process: the tool, with docker's stand-in."""
         sys.stdout = sys.stderr = said.open("w", buffering=1)
-        os.environ.update(TAG=tag, IMAGE_PREFIX="test/")
+        os.environ.update(IMAGE_PREFIX="test/")
         sys.path.insert(0, str(self.directory))
         for name in [name for name in sys.modules if name.partition(".")[0] == "slipway"]:
             del sys.modules[name]
@@ -116,8 +116,8 @@ class Server:
         subprocess.run = ending(self.docker)
         os.fsync = lambda descriptor: None  # a signal leaves what was written, and a busy disk takes its time
         Path.replace, Path.unlink = ending(Path.replace), ending(Path.unlink)
-        sys.argv = ["deploy.py", *([f"--{verb}"] if verb != "deploy" else [])]
-        runpy.run_module("slipway.commands.deploy", run_name="__main__")
+        sys.argv = ["slipway.commands", verb, *([f"tag={tag}"] if tag else [])]
+        runpy.run_module("slipway.commands", run_name="__main__")
 
     def docker(self, command, env=None, **_) -> subprocess.CompletedProcess:
         code, out, err = self.answer(list(command[1:]), (env or {}).get("TAG") or self.named[0])

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from slipway.commands import doctor, engine, environment, init, listeners, proxy
+from slipway.commands import doctor, init
+from slipway.commands.shared import caddy, dotenv, engine, listeners
+from slipway.commands.shared.stop import Stop
 from slipway.proofs.harness import free_port, wait_until
 
 BAD, HINT, OK = doctor.BAD, doctor.HINT, doctor.OK
@@ -30,7 +32,7 @@ def tree(tmp_path, monkeypatch):
     (tmp_path / "docker").mkdir()
     for tool in (doctor, init, listeners):
         monkeypatch.setattr(tool, "ROOT", tmp_path)
-    monkeypatch.setattr(environment, "FILE", tmp_path / ".env")
+    monkeypatch.setattr(dotenv, "FILE", tmp_path / ".env")
     for name in ("DEV_PORT", "HTTP_PORT", "HTTPS_PORT", "REGISTRY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -111,7 +113,7 @@ def test_an_engine_that_says_nothing_is_one_line(program, monkeypatch):
     program("exec sleep 60")
     monkeypatch.setattr(engine, "TIMEOUT", 0.1)
     assert engine.problem() == "the container engine did not answer within 0.1 s: restart Docker"
-    with pytest.raises(SystemExit, match="restart Docker"):
+    with pytest.raises(Stop, match="restart Docker"):
         engine.run("docker", "ps")
     monkeypatch.setattr(engine, "TIMEOUT", 60)
     assert engine.problem(0.2) == "the container engine did not answer within 0.2 s: restart Docker"
@@ -318,14 +320,14 @@ def test_a_check_that_fails_itself_is_one_line():
 
 
 def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch):
-    monkeypatch.setattr(proxy, "problem", lambda: "unrecognized directive: tsl")
+    monkeypatch.setattr(caddy, "problem", lambda: "unrecognized directive: tsl")
     assert faults(doctor.caddyfile) == []
     docker["ps --quiet --status running proxy"] = (0, "0123456789ab\n")
     state, text = only(doctor.caddyfile)
     assert state == BAD
     assert text.startswith("docker/proxy/caddy/Caddyfile: the proxy serves with the last configuration that worked")
     assert text.endswith(": unrecognized directive: tsl")
-    monkeypatch.setattr(proxy, "problem", lambda: None)
+    monkeypatch.setattr(caddy, "problem", lambda: None)
     assert faults(doctor.caddyfile) == []
 
 

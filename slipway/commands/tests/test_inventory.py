@@ -2,8 +2,9 @@
 
 import pytest
 
-from slipway.commands import inventory
-from slipway.commands.inventory import Service
+from slipway.commands.shared import inventory
+from slipway.commands.shared.inventory import Service
+from slipway.commands.shared.stop import Stop
 
 SHOP = Service("shop")
 BILLING = Service("billing", path="/billing", port=8001)
@@ -26,5 +27,5 @@ def test_it_is_the_one_with_the_sites_first_page_or_the_only_one(monkeypatch, se
 )
 def test_where_that_says_nothing_the_known_ones_are_named(monkeypatch, name, said):
     monkeypatch.setattr(inventory, "all", lambda: [BILLING, TICK])
-    with pytest.raises(LookupError, match=said):
+    with pytest.raises(Stop, match=said):
         inventory.find(name)

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from slipway.commands import backup, rotate
+from slipway.commands import rotate_secret
+from slipway.commands.shared import compose, lock
+from slipway.commands.shared.stop import Stop
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
@@ -34,8 +36,9 @@ def tree(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
     for tool, name, value in (
-        (rotate, "ROOT", tmp_path), (rotate, "DIRECTORY", tmp_path / "secrets"), (rotate, "NOTICED", 0),
-        (backup, "LOCK", tmp_path / "lock"), (os, "fsync", lambda file: None),
+        (rotate_secret, "ROOT", tmp_path), (rotate_secret, "DIRECTORY", tmp_path / "secrets"),
+        (rotate_secret, "NOTICED", 0), (lock, "PRODUCTION", tmp_path / "lock"), (compose, "ROOT", tmp_path),
+        (os, "fsync", lambda file: None),
     ):  # fmt: skip
         monkeypatch.setattr(tool, name, value)
     for folder in ("bin", "secrets"):
@@ -61,7 +64,7 @@ def run(name, room=None):
             if room is not None:
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-            rotate.main(name)
+            rotate_secret.rotate(name)
             code = 0
         finally:
             os._exit(code)
@@ -73,7 +76,7 @@ def killed(tree, name):
     states = {}
 
     def trace(frame, event, argument):
-        if frame.f_code.co_filename != rotate.__file__:
+        if frame.f_code.co_filename != rotate_secret.__file__:
             return None
         files = [path for path in (*tree.glob("role-*"), *(tree / "secrets").iterdir()) if path.is_file()]
         states[tuple((path, path.read_bytes()) for path in sorted(files))] = None
@@ -81,7 +84,7 @@ def killed(tree, name):
 
     sys.settrace(trace)
     try:
-        rotate.main(name)
+        rotate_secret.rotate(name)
     finally:
         sys.settrace(None)
     for state in states:
@@ -113,7 +116,7 @@ def test_a_password_is_whole_at_every_step_and_the_next_run_completes_it(tree, n
     for _ in killed(tree, name):
         (kept,) = lines(tree, name)
         assert len(kept) >= 32
-        rotate.main(name)
+        rotate_secret.rotate(name)
         assert_rotated(tree, name)
 
 
@@ -133,7 +136,7 @@ def test_a_session_key_is_known_before_it_signs_whatever_is_killed(tree):
         kept = lines(tree, "secret_key")
         assert OLD in kept
         assert all(len(each) >= 32 for each in kept)
-        rotate.main("secret_key")
+        rotate_secret.rotate("secret_key")
         new, former = lines(tree, "secret_key")
         assert new not in kept
         assert former == kept[0]
@@ -161,14 +164,14 @@ def test_beside_a_deploy_it_is_refused(tree):
     reset(tree)
     with (tree / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(backup.Refused, match="under way: wait for it to end"):
-            rotate.main("web_password")
+        with pytest.raises(Stop, match="under way: wait for it to end"):
+            rotate_secret.rotate("web_password")
     assert lines(tree, "web_password") == [OLD]
 
 
 def test_the_first_line_signs_and_what_was_cut_off_is_no_key(tree, monkeypatch):
-    monkeypatch.setattr(rotate, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(rotate_secret, "time", SimpleNamespace(sleep=lambda seconds: None))
     (tree / "secrets/secret_key").write_text(f"cut\n{OLD}\n")
-    rotate.rotate_key(tree / "secrets/secret_key")
+    rotate_secret.rotate_key(tree / "secrets/secret_key")
     new, former = lines(tree, "secret_key")
     assert (len(new), former) == (43, OLD)

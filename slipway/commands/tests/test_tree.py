@@ -2,7 +2,7 @@
 
 import subprocess
 
-from slipway.commands import tree
+from slipway.commands.shared import git
 
 
 def test_a_source_archive_has_the_same_files_as_a_repository(tmp_path):
@@ -11,7 +11,7 @@ def test_a_source_archive_has_the_same_files_as_a_repository(tmp_path):
         (tmp_path / name).write_text("")
     (tmp_path / ".gitignore").write_text("/secrets/\n/.cache/\n")
     mine = [".gitignore", "größe/kept too.py", "kept.py"]
-    assert sorted(tree.files(tmp_path)) == mine
+    assert sorted(git.files(tmp_path)) == mine
     assert not (tmp_path / ".git").exists()
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    assert sorted(tree.files(tmp_path)) == mine
+    assert sorted(git.files(tmp_path)) == mine

@@ -87,7 +87,7 @@ class native:
         self.log = self.directory / "native.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "slipway.commands.native"],
+                [sys.executable, "-m", "slipway.commands.shared.native"],
                 cwd=self.directory,
                 env=environment,
                 stdout=log,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from slipway.commands import proof
+from slipway.commands.shared import proof
 
 LOOKS = {
     "light and wide": {},

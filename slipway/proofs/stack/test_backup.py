@@ -328,7 +328,7 @@ def test_on_a_terminal_the_databases_name_must_be_typed(stack, dump, typed, rest
 
 def test_a_full_disk_leaves_nothing_half_written(stack):
     before = files(stack.directory / "backups")
-    run = stack.run("bash", "-c", "ulimit -f 1; exec python3 -m slipway.commands.backup backup web", check=False)
+    run = stack.run("bash", "-c", "ulimit -f 1; exec python3 -m slipway.commands backup s=web", check=False)
     assert "backups" in refusal(run)
     assert files(stack.directory / "backups") == before
 

@@ -155,8 +155,8 @@ def test_an_unknown_release_is_one_line(stack):
 
 def killed(stack, tag, replica, whole):
     """A deploy that SIGKILL ends while that replica drains: its process alone, or all that it has started."""
-    environment = stack.environment | BRIEF | {"TAG": tag}
-    command, pipe = [sys.executable, "-m", "slipway.commands.deploy"], subprocess.PIPE
+    environment, pipe = stack.environment | BRIEF, subprocess.PIPE
+    command = [sys.executable, "-m", "slipway.commands", "deploy", f"tag={tag}"]
     process = subprocess.Popen(command, cwd=stack.directory, env=environment, stdout=pipe, start_new_session=True)
     said = b""
     while f"  {replica}".encode() not in said:

@@ -356,7 +356,7 @@ def test_a_taken_port_is_one_line_that_names_the_way_out(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         stack = Stack(copy_tree(tmp_path), unique("port"), DEV_PORT=taken.getsockname()[1], DOCKER="no")
-        run = stack.run(sys.executable, "-m", "slipway.commands.dev", check=False)
+        run = stack.run(sys.executable, "-m", "slipway.commands", "dev", check=False)
     assert run.returncode != 0
     assert len(run.stderr.strip().splitlines()) == 1
     assert "DEV_PORT=" in run.stderr

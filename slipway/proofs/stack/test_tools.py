@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from slipway.commands import environment
+from slipway.commands.shared import dotenv
 from slipway.proofs.harness import Stack, copy_tree, free_port, unique
 
 
@@ -89,7 +89,8 @@ def test_a_malformed_port_is_one_line(fresh, port):
     run = fresh.run(
         sys.executable,
         "-m",
-        "slipway.commands.dev",
+        "slipway.commands",
+        "dev",
         check=False,
         env={**fresh.environment, "DEV_PORT": port, "DOCKER": "no"},
     )
@@ -157,7 +158,7 @@ A=the last
 def test_dotenv_is_read_as_compose_reads_it(tmp_path):
     """By compose alone, with no engine behind it and no container."""
     (tmp_path / ".env").write_text(AWKWARD)
-    found = environment.in_file(tmp_path / ".env")
+    found = dotenv.in_file(tmp_path / ".env")
     assert len(found) > 20
     (tmp_path / "compose.yaml").write_text(json.dumps({"services": {}, "x-found": {n: f"${{{n}}}" for n in found}}))
     config = ["docker", "compose", "config", "--format", "json"]

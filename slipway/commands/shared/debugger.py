@@ -2,15 +2,15 @@
 
 import json
 
-from slipway.commands import environment, inventory
-from slipway.commands.inventory import Service
+from slipway.commands.shared import dotenv, inventory
+from slipway.commands.shared.inventory import Service
 
 MODULE = "devserver.editor"
 
 
 def port() -> int:
-    """Raises ValueError."""
-    return inventory.port(environment.get("DEBUG_PORT", "5678"), "DEBUG_PORT")
+    """Raises Stop."""
+    return inventory.port(dotenv.get("DEBUG_PORT", "5678"), "DEBUG_PORT")
 
 
 def settings() -> dict[str, str]:

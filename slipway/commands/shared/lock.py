@@ -1,0 +1,42 @@
+"""Locks between the processes of this checkout (flock(2)): they go with their process, however it ends."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from slipway.commands import ROOT
+from slipway.commands.shared.stop import Stop
+
+PRODUCTION = ROOT / ".deploy.lock"
+
+
+@contextmanager
+def production() -> Iterator[IO]:
+    """One deploy, restore, rotation or upgrade at a time: each takes what it finds half-made for a leftover.
+
+    Raises Stop where another is under way.
+    """
+    with PRODUCTION.open("a+") as lock:
+        if not taken(lock):
+            raise Stop("a deploy, a restore or a rotation is under way: wait for it to end")
+        yield lock
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[IO]:
+    """Held by all who use a thing at once; `taken` says who is the last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield lock
+
+
+def taken(lock: IO) -> bool:
+    """Whether this process has it alone now; False where another has it, too."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
