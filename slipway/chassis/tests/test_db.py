@@ -38,17 +38,7 @@ def own(server):
     return server, Settings.load(environ)
 
 
-@pytest.fixture(params=["a program's", "a server's"])
-def both_ways(request, monkeypatch):
-    """How this process bounds its waits: in the thread that waits, or by one that watches."""
-    if request.param == "a server's":
-        monkeypatch.setattr(waits, "_watch", waits._Watch())
-        waits.watch_waits()
-    yield
-    waits.set_wait_callback(None)
-
-
-def test_a_slow_statement_is_cancelled_by_postgres(own, both_ways):
+def test_a_slow_statement_is_cancelled_by_postgres(own):
     _, settings = own
     with (
         create_engine(settings).connect() as connection,
@@ -62,8 +52,8 @@ def test_a_wait_is_announced_where_waits_of_late_were_long(own, monkeypatch):
     _, settings = own
     heard = []
     monkeypatch.setattr(waits, "QUICK", 0.01)  # over what a busy machine adds to a short one
-    monkeypatch.setattr(waits, "_watch", waits._Watch())
-    waits.watch_waits(lambda: heard.append("a wait"))
+    monkeypatch.setattr(waits._Bounds, "usual", 0.0)
+    monkeypatch.setattr(waits._Bounds, "announce", lambda: heard.append("a wait"))
     with create_engine(settings).connect() as connection:
         for _ in range(100):
             connection.execute(text("SELECT 1"))
@@ -74,7 +64,7 @@ def test_a_wait_is_announced_where_waits_of_late_were_long(own, monkeypatch):
         assert heard == ["a wait"]
 
 
-def test_many_rows_take_as_long_as_they_take_each_within_its_bound(own, monkeypatch, both_ways):
+def test_many_rows_take_as_long_as_they_take_each_within_its_bound(own, monkeypatch):
     _, settings = own
     monkeypatch.setattr(waits, "WAIT_MARGIN", -0.2)
     with create_engine(settings).connect() as connection:
@@ -83,7 +73,7 @@ def test_many_rows_take_as_long_as_they_take_each_within_its_bound(own, monkeypa
         assert ran.rowcount == 8
 
 
-def test_rows_may_be_asked_of_the_database_while_a_statement_takes_them(own, monkeypatch, both_ways):
+def test_rows_may_be_asked_of_the_database_while_a_statement_takes_them(own, monkeypatch):
     _, settings = own
     monkeypatch.setattr(waits, "WAIT_MARGIN", -0.2)
 
@@ -97,17 +87,16 @@ def test_rows_may_be_asked_of_the_database_while_a_statement_takes_them(own, mon
         taking = first.connection.cursor()
         taking.executemany("SELECT pg_sleep(%s)", rows(second.connection.cursor()))
         assert taking.rowcount == 4
-        assert not waits._watch.waits
 
 
-def test_rows_that_the_server_keeps_come_in_batches(own, both_ways):
+def test_rows_that_the_server_keeps_come_in_batches(own):
     _, settings = own
     with create_engine(settings).connect() as connection:
         rows = connection.execution_options(yield_per=10).execute(text("SELECT generate_series(1, 95)"))
         assert rows.scalars().all() == list(range(1, 96))
 
 
-def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own, both_ways):
+def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own):
     server, settings = own
     engine = create_engine(settings)
     with engine.connect() as connection:
@@ -131,7 +120,7 @@ def test_a_frozen_server_is_given_up_and_used_again_when_it_thaws(own, both_ways
         assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
-def test_an_answer_is_not_lost_to_a_server_that_freezes_before_the_rollback(own, both_ways):
+def test_an_answer_is_not_lost_to_a_server_that_freezes_before_the_rollback(own):
     server, settings = own
     app = Flask("own")
     database.init_app(app, settings)
@@ -158,7 +147,7 @@ def processes(server: Postgres) -> set[int]:
     return {server.process.pid, *(pid for (pid,) in others)}
 
 
-def test_a_restart_while_idle_is_no_error(own, both_ways):
+def test_a_restart_while_idle_is_no_error(own):
     server, settings = own
     engine = create_engine(settings)
     with engine.connect() as connection:
@@ -190,7 +179,7 @@ def test_while_the_resolver_says_nothing_a_new_connection_goes_where_the_databas
     resolver.error = "Temporary failure in name resolution"
     with engine.connect(), engine.connect() as second:
         assert second.execute(text("SELECT 1")).scalar() == 1
-    monkeypatch.setattr(waits.LastAddress, "TRUST", -1.0)  # nobody has answered there for long
+    monkeypatch.setattr(waits.LastAddress, "TRUST", -1.0)  # no server has answered there for long
     with engine.connect(), engine.connect(), pytest.raises(sqlalchemy.exc.OperationalError):
         engine.connect()
     assert resolver.addresses == [None, None, "127.0.0.1", None]
@@ -234,7 +223,7 @@ def test_a_connection_is_tried_after_a_rest_but_not_between_two_requests_of_a_bu
     assert tried == [1]
 
 
-def test_a_tighter_bound_holds_inside_within(own, both_ways):
+def test_a_tighter_bound_holds_inside_within(own):
     _, settings = own
     engine = create_engine(settings)
     with (
@@ -245,7 +234,7 @@ def test_a_tighter_bound_holds_inside_within(own, both_ways):
         connection.execute(text("SELECT pg_sleep(0.4)"))
 
 
-def test_a_forked_child_opens_connections_of_its_own(own, both_ways):
+def test_a_forked_child_opens_connections_of_its_own(own):
     _, settings = own
     engine = create_engine(settings)
 
@@ -352,24 +341,19 @@ def test_what_waits_for_a_silent_server_is_ended_and_its_connections_are_replace
     _, settings = own
     settings = replace(settings, database_statement_timeout=30.0)
     monkeypatch.setattr(absence, "WAITED_OUT", 0.0)
-    monkeypatch.setattr(waits, "_watch", waits._Watch())
-    waits.watch_waits()
     away = absence.Absence()
     engine = create_engine(settings, away)
-    try:
-        with engine.connect() as first, engine.connect() as second:
-            former = {each.scalar(text("SELECT pg_backend_pid()")) for each in (first, second)}
-            begun = time.monotonic()
-            away.note(begun, silent=True)
-            with pytest.raises(sqlalchemy.exc.OperationalError) as error:
-                first.execute(text("SELECT pg_sleep(20)"))
-            assert time.monotonic() - begun < 3
-            assert waits.OVERDUE in waits.reason(error.value)
-        away.end()
-        with engine.connect() as connection:
-            assert connection.scalar(text("SELECT pg_backend_pid()")) not in former
-    finally:
-        waits.set_wait_callback(None)
+    with engine.connect() as first, engine.connect() as second:
+        former = {each.scalar(text("SELECT pg_backend_pid()")) for each in (first, second)}
+        begun = time.monotonic()
+        away.note(begun, silent=True)
+        with pytest.raises(sqlalchemy.exc.OperationalError) as error:
+            first.execute(text("SELECT pg_sleep(20)"))
+        assert time.monotonic() - begun < 3
+        assert waits.OVERDUE in waits.reason(error.value)
+    away.end()
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT pg_backend_pid()")) not in former
 
 
 @pytest.mark.parametrize("ask", ["execute", "scalar", "scalars"])

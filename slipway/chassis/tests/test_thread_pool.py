@@ -1,4 +1,4 @@
-"""A worker's threads: quick requests share one, slow ones hold up nobody."""
+"""A worker's threads: quick requests share one, slow ones hold up no others."""
 
 import io
 import select
@@ -13,7 +13,7 @@ from gunicorn.workers.gthread import _DEFER
 from chassis.server.thread_pool import LeaderPool
 
 SOON = 10  # seconds, a deadline
-NEVER = 3600.0  # seconds, of patience or rest
+NEVER = 3600.0  # seconds, of a turn or a rest
 
 
 class Clients:
@@ -74,7 +74,7 @@ def ask(client, request=b"a"):
 
 
 def test_quick_requests_of_many_connections_share_one_thread(clients):
-    served = clients(threads=4, patience=NEVER)
+    served = clients(threads=4, turn=NEVER)
     connections = [served.connect()[0] for _ in range(20)]
     for _ in range(3):
         for client in connections:
@@ -86,7 +86,7 @@ def test_quick_requests_of_many_connections_share_one_thread(clients):
 def test_where_there_is_no_epoll_connections_are_served_all_the_same(clients, monkeypatch):
     monkeypatch.delattr(select, "epoll", raising=False)
     monkeypatch.setattr(selectors, "DefaultSelector", selectors.PollSelector)
-    served = clients(patience=NEVER, rest=NEVER)
+    served = clients(turn=NEVER, rest=NEVER)
     for _ in range(3):  # whose descriptors are those of the ones before
         connections = [served.connect() for _ in range(5)]
         for _ in range(2):
@@ -99,7 +99,7 @@ def test_where_there_is_no_epoll_connections_are_served_all_the_same(clients, mo
 
 def test_requests_are_served_in_the_order_in_which_they_came(clients):
     gate = threading.Event()
-    served = clients(lambda request: gate.wait(SOON) and request, patience=NEVER)
+    served = clients(lambda request: gate.wait(SOON) and request, turn=NEVER)
     connections = [served.connect()[0] for _ in range(5)]
     connections[0].sendall(b"0")
     wait_for(lambda: served.served)
@@ -141,7 +141,7 @@ def test_a_request_that_says_it_will_wait_hands_over_at_once(clients):
             gate.wait(SOON)
         return request
 
-    served = clients(answer, patience=NEVER)
+    served = clients(answer, turn=NEVER)
     slow, quick = served.connect()[0], served.connect()[0]
     slow.sendall(b"s")
     wait_for(lambda: served.served)
@@ -151,7 +151,7 @@ def test_a_request_that_says_it_will_wait_hands_over_at_once(clients):
 
 
 def test_a_connection_that_sends_nothing_takes_no_thread(clients):
-    served = clients(threads=1, patience=NEVER)
+    served = clients(threads=1, turn=NEVER)
     for _ in range(3):
         served.connect()
     assert ask(served.connect()[0]) == b"a"
@@ -187,7 +187,7 @@ def test_at_the_end_resting_connections_are_given_back_at_once(clients):
 
 def test_at_the_end_a_connection_that_waits_for_its_turn_without_a_request_takes_no_thread(clients):
     gate = threading.Event()
-    served = clients(lambda request: gate.wait(SOON) and request, threads=1, patience=NEVER)
+    served = clients(lambda request: gate.wait(SOON) and request, threads=1, turn=NEVER)
     served.connect()[0].sendall(b"s")
     wait_for(lambda: served.served)
     _, connection = served.connect(initialized=True)

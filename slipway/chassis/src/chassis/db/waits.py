@@ -2,26 +2,21 @@
 
 What is bounded, and by what: a refused or silent host by the connect timeout; a dead peer by TCP
 keepalives and `tcp_user_timeout` (tcp(7)); a slow statement or lock by Postgres itself; and a server
-that is frozen, whose kernel still acknowledges, by us, since no libpq setting helps. Where the thread that
-waits is all that there is, a program's main one, it looks at the clock itself, in psycopg2's wait callback. Where it is
-one of a server's, it waits in libpq, which costs a third less CPU, and a thread beside it looks at the clock.
+that is frozen, whose kernel still acknowledges, by us, in psycopg2's wait callback, since no libpq setting helps.
 """
 
-import functools
 import math
 import mmap
 import os
 import select
 import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any
 
 import psycopg2
-from psycopg2 import extensions
 from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_READY, set_wait_callback
 
 from chassis.db.absence import Absence
@@ -30,7 +25,7 @@ from chassis.settings import Settings
 # Over the statement timeout, so that Postgres is the one to cancel what is merely slow.
 WAIT_MARGIN = 1.0  # seconds
 QUICK = 0.001  # seconds: over what a statement by primary key takes
-LOOK = 1.0  # seconds between two looks at the clock where nothing is due: each takes the interpreter from a request
+LOOK = 0.5  # seconds between two looks at whether the server is known to say nothing
 SILENCE = 0.5  # seconds that a wait may take while it is known that the server says nothing
 OVERDUE = "Postgres did not answer in time"
 
@@ -41,7 +36,6 @@ def connect_args(settings: Settings) -> dict[str, Any]:
     """Parameters for `psycopg2.connect` (libpq, 33.1.2)."""
     milliseconds = int(settings.database_statement_timeout * 1000)
     return {
-        "connection_factory": Connection,
         "application_name": f"{settings.database.name}@{socket.gethostname()}",
         "connect_timeout": settings.database_connect_timeout,
         "tcp_user_timeout": 5000,  # milliseconds
@@ -57,170 +51,50 @@ def connect_args(settings: Settings) -> dict[str, Any]:
     }
 
 
+class _Bounds:
+    """This process's: psycopg2 knows one callback for all connections."""
+
+    limit = to_connect = math.inf  # seconds
+    absence: Absence | None = None
+    announce: Callable[[], None] | None = None
+    usual = 0.0  # seconds that a wait takes, a moving average
+
+
 def bound_every_wait(settings: Settings, absence: Absence | None = None) -> None:
-    """Makes psycopg2 give up where libpq would wait for ever. COPY works in a server alone."""
-    _watch.absence = absence or _watch.absence
-    _watch.limit = settings.database_statement_timeout + WAIT_MARGIN
-    _watch.to_connect = settings.database_connect_timeout
-    if not _watch.on:
-        set_wait_callback(_wait_and_look)
+    """Makes psycopg2 give up where libpq would wait for ever; it knows no COPY then (its manual, "green" mode)."""
+    _Bounds.absence = absence or _Bounds.absence
+    _Bounds.limit = settings.database_statement_timeout + WAIT_MARGIN
+    _Bounds.to_connect = settings.database_connect_timeout
+    set_wait_callback(_wait)
 
 
-def _wait_and_look(connection: Any) -> None:
-    connecting = connection.status < STATUS_READY
-    until = min(monotonic() + (_watch.to_connect if connecting else _watch.limit), _until.get())
-    # Only raise in here: psycopg2 closes the connection itself, closing it here deadlocks.
-    while (state := connection.poll()) != POLL_OK:
-        poller = select.poll()  # not select(): a busy process has descriptors over 1023
-        poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
-        if not poller.poll(max(0.0, until - monotonic()) * 1000):
-            raise psycopg2.OperationalError(OVERDUE)
+def announce_to(hand_over: Callable[[], None]) -> None:
+    """Called before a wait where waits have taken longer than QUICK of late, so that others need not wait with it."""
+    _Bounds.announce = hand_over
 
 
-def watch_waits(announce: Callable[[], None] = lambda: None) -> None:
-    """From now on a thread of this process bounds its waits: for a server, whose threads only wait.
-
-    `announce` is called before a wait where waits have taken longer than QUICK of late.
-    """
-    _watch.announce = announce
-    _watch.start()
-
-
-class _Watch:
-    """Ends waits that are overdue, by closing their sockets for both directions."""
-
-    def __init__(self) -> None:
-        self.on = False
-        self.limit = self.to_connect = math.inf  # seconds
-        self.absence: Absence | None = None
-        self.announce: Callable[[], None] = lambda: None
-        self.usual = 0.0  # seconds that a wait takes, a moving average
-        self.waits: dict[int, _Wait] = {}  # by thread
-        self.next_look = math.inf  # a wait that is due before it wakes the thread
-        self.sooner = threading.Event()
-        self.lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._stop)
-
-    def start(self) -> None:
-        self.on = True
-        set_wait_callback(None)
-        threading.Thread(target=self._run, name="postgres-watch", daemon=True).start()
-
-    def _stop(self) -> None:
-        """A fork takes no thread along, and maybe a lock that nobody will release."""
-        self.waits, self.lock, self.sooner = {}, threading.Lock(), threading.Event()
-        if self.on:
-            self.on = False
-            set_wait_callback(_wait_and_look)
-
-    def _run(self) -> None:
-        while True:
-            self.next_look = math.inf  # who begins to wait from here on, wakes us
-            waits, now = self.waits.copy(), monotonic()
-            silent = self.absence is not None and self.absence.is_silent()
-            for thread, wait in waits.items():
-                if wait.until <= now or (silent and wait.since < now - SILENCE and not wait.bounded):
-                    self._end(thread, wait)
-            due = min((wait.until for wait in waits.values() if wait.until > now), default=math.inf)
-            self.next_look = min(due, now + LOOK)
-            self.sooner.wait(max(0.0, self.next_look - monotonic()))
-            self.sooner.clear()
-
-    def _end(self, thread: int, wait: "_Wait") -> None:
-        with self.lock:  # under which a wait ends by itself: after that, its descriptor may be another's
-            if self.waits.get(thread) is wait and not wait.overdue:
-                wait.overdue = True
-                with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(wait.fileno())) as its:
-                    its.shutdown(socket.SHUT_RDWR)
+def _wait(connection: Any) -> None:
+    begun = monotonic()
+    limit = _Bounds.to_connect if connection.status < STATUS_READY else _Bounds.limit
+    until = min(begun + limit, _until.get())
+    if _Bounds.announce and _Bounds.usual > QUICK:
+        _Bounds.announce()
+    try:
+        # Only raise in here: psycopg2 closes the connection itself, closing it here deadlocks.
+        while (state := connection.poll()) != POLL_OK:
+            poller = select.poll()  # not select(): a busy process has descriptors over 1023
+            poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+            while not poller.poll(max(0.0, min(until - monotonic(), LOOK)) * 1000):
+                if monotonic() >= until or _is_in_vain(begun):
+                    raise psycopg2.OperationalError(OVERDUE)
+    finally:
+        _Bounds.usual += (monotonic() - begun - _Bounds.usual) / 16
 
 
-class _Wait:
-    """What a thread waits for, and until when it may."""
-
-    __slots__ = ("bounded", "fileno", "overdue", "since", "until")
-
-    def __init__(self, fileno: Callable[[], int]) -> None:
-        self.fileno = fileno
-        self.overdue = False
-        self.renew()
-
-    def renew(self) -> None:
-        self.since, self.bounded = monotonic(), _until.get() < math.inf
-        self.until = min(self.since + _watch.limit, _until.get())
-
-
-_watch = _Watch()
-
-
-def _watched(method: Callable) -> Callable:
-    """One of psycopg2's methods that speak to Postgres; OperationalError where it does not answer in time."""
-
-    @functools.wraps(method)
-    def call(self: Any, *arguments: Any, **options: Any) -> Any:
-        if not _watch.on:
-            return method(self, *arguments, **options)
-        if _watch.usual > QUICK:
-            _watch.announce()
-        begun, thread = monotonic(), threading.get_ident()
-        outer = _watch.waits.get(thread)  # such as an executemany whose rows are asked of the database
-        wait = _watch.waits[thread] = _Wait(getattr(self, "connection", self).fileno)
-        if wait.until < _watch.next_look:
-            _watch.sooner.set()
-        try:
-            return method(self, *arguments, **options)
-        except psycopg2.Error:
-            if wait.overdue:
-                raise psycopg2.OperationalError(OVERDUE) from None
-            raise
-        finally:
-            with _watch.lock:
-                if outer:
-                    outer.renew()
-                    _watch.waits[thread] = outer
-                else:
-                    del _watch.waits[thread]
-            _watch.usual += (monotonic() - begun - _watch.usual) / 16
-
-    return call
-
-
-def _each_by_itself(rows: Iterable) -> Iterator:
-    """The rows of `executemany`, each of which is a statement and has the time of one."""
-    for row in rows:
-        if wait := _watch.waits.get(threading.get_ident()):
-            wait.renew()
-        yield row
-
-
-class Cursor(extensions.cursor):
-    execute = _watched(extensions.cursor.execute)
-    callproc = _watched(extensions.cursor.callproc)
-    copy_expert = _watched(extensions.cursor.copy_expert)
-    copy_from = _watched(extensions.cursor.copy_from)
-    copy_to = _watched(extensions.cursor.copy_to)
-
-    @_watched
-    def executemany(self, query: Any, rows: Iterable) -> None:
-        super().executemany(query, _each_by_itself(rows))
-
-
-class NamedCursor(Cursor):
-    """The server's, which is asked for each batch of rows."""
-
-    close = _watched(extensions.cursor.close)
-    fetchone = _watched(extensions.cursor.fetchone)
-    fetchmany = _watched(extensions.cursor.fetchmany)
-    fetchall = _watched(extensions.cursor.fetchall)
-    scroll = _watched(extensions.cursor.scroll)
-    __next__ = _watched(extensions.cursor.__next__)
-
-
-class Connection(extensions.connection):
-    commit = _watched(extensions.connection.commit)
-    rollback = _watched(extensions.connection.rollback)
-
-    def cursor(self, name: str | None = None, cursor_factory: Any = None, **options: Any) -> Any:
-        return super().cursor(name, cursor_factory or (NamedCursor if name else Cursor), **options)
+def _is_in_vain(begun: float) -> bool:
+    """Where it is known that the server says nothing, and nothing else bounds this wait."""
+    away = _Bounds.absence is not None and _Bounds.absence.is_silent()
+    return away and begun < monotonic() - SILENCE and _until.get() == math.inf
 
 
 @contextmanager

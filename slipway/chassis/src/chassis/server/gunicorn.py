@@ -88,7 +88,7 @@ def start_worker(worker: Any, watchdog: Watchdog, settings: Settings) -> None:
     if settings.uses_database and isinstance(worker, Worker):
         from chassis.db import waits
 
-        waits.watch_waits(worker.tpool.hand_over)
+        waits.announce_to(worker.tpool.hand_over)
 
 
 def raise_oom_score(score: Path = Path("/proc/self/oom_score_adj")) -> None:

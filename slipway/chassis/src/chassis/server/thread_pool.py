@@ -3,7 +3,7 @@
 Where many threads of one interpreter are at work, each system call hands it on by lot: a small request pays for
 several changes of threads, and the unlucky one waits for long. In the pattern Leader/Followers (Schmidt et al., POSA 2,
 2000) one thread waits for all connections and the others for its place. Here the leader also serves what it found,
-in the order in which it came. Only when a request takes over PATIENCE, or says that it will wait, a deputy takes
+in the order in which it came. Only when a request takes over TURN, or says that it will wait, a deputy takes
 the lead, and the request is finished beside it. So quick requests share one thread, and eight slow ones have eight.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from gunicorn.workers import gthread
 
-PATIENCE = 0.005  # seconds that a request may take before the others no longer wait for it
+TURN = 0.005  # seconds that a request may take before the others no longer wait for it
 REST = 1.0  # seconds that a connection stays here for its next request
 READ = 1  # select.EPOLLIN, selectors.EVENT_READ
 QUIET = 10  # times that the deputy looks and finds no new request, before it sleeps
@@ -53,10 +53,8 @@ class LeaderPool:
     `rest` seconds without one. So is a new one that sends nothing, with gunicorn's mark for that.
     """
 
-    def __init__(
-        self, threads: int, handle: Callable, done: Callable, patience: float = PATIENCE, rest: float = REST
-    ) -> None:
-        self.handle, self.done, self.patience, self.rest = handle, done, patience, rest
+    def __init__(self, threads: int, handle: Callable, done: Callable, turn: float = TURN, rest: float = REST) -> None:
+        self.handle, self.done, self.turn, self.rest = handle, done, turn, rest
         self.ready: deque[Any] = deque()  # connections in the order in which they brought a request
         self.resting: dict[int, tuple[Any, float]] = {}  # the others by descriptor, and until when; the oldest first
         self.bell, self.rope = os.pipe()
@@ -70,7 +68,7 @@ class LeaderPool:
         self.serving: Any = None  # the leader's connection
         self.began = 0.0  # when that one's request did
         self.deputy = threading.Lock()
-        self.wanted = threading.Event()  # nobody leads
+        self.wanted = threading.Event()  # no thread leads
         self.busy = threading.Event()  # a request has begun since the deputy fell asleep
         for number in range(threads):
             threading.Thread(target=self.work, name=f"request-{number}", daemon=True).start()
@@ -119,12 +117,12 @@ class LeaderPool:
                 self.busy.clear()
                 if self.leader and not self.serving:
                     self.busy.wait()
-            self.wanted.wait(self.patience)
+            self.wanted.wait(self.turn)
 
     def takes_the_lead(self) -> bool:
         """Where there is no leader, or where it has a request that takes too long."""
         with self.lock:
-            if self.leader and not (self.serving and monotonic() - self.began >= self.patience):
+            if self.leader and not (self.serving and monotonic() - self.began >= self.turn):
                 return False
             self.leave_alone(self.serving)
             self.leader, self.serving = threading.get_ident(), None
