@@ -88,9 +88,9 @@ def migration(m: str = "", empty: str = "", s: str = "") -> int:
     versions = Path("services") / service.name / "migrations/versions"
     before = set(versions.glob("*.py"))
     options = ["--empty"] if empty else []
-    make = ["python", "-m", "devserver.revision", "--directory", str(versions.parent), *options, m]
+    draft = ["python", "-m", "devserver.revision", "--directory", str(versions.parent), *options, m]
     with in_development(service) as here:
-        if code := place.call(here.app(*make)):
+        if code := place.call(here.app(*as_owner(service), *draft)):
             return code
     for path in sorted(set(versions.glob("*.py")) - before):
         ruff = ROOT / ".venv/bin/ruff"
@@ -108,25 +108,30 @@ def migrate(to: str = "head", s: str = "") -> int:
 
 
 def go(here: Place, service: Service, revision: str) -> int:
-    moved = ["python", "-m", "devserver.revision", "--directory", f"services/{service.name}/migrations"]
-    return place.call(here.app(*moved, "--to", revision))
+    migrations = ["python", "-m", "chassis.db.migrations", "--directory", f"services/{service.name}/migrations"]
+    return place.call(here.app(*as_owner(service), *migrations, "move", revision))
+
+
+def as_owner(service: Service) -> list[str]:
+    """Of the tables, as the role that migrates."""
+    return ["env", f"DATABASE_USER={service.name}_owner"]
 
 
 def seed(s: str = "") -> int:
     """Adds sample data to the development database."""
     with in_development(service := with_database(s)) as here:
-        return place.call(here.app(*migrated(here, service), "python", "-m", "devserver.seed"))
+        return place.call(here.app(*migrated(here, service), "flask", "seed"))
 
 
 def routes(s: str = "") -> int:
     """Prints the app's routes."""
     service = replace(inventory.find(s), database=False)  # which it does not ask
     with in_development(service, 'production runs here; make run cmd="flask routes" asks it') as here:
-        return place.call(here.app("python", "-m", "devserver.routes", database=False))
+        return place.call(here.app("flask", "routes", "--sort", "rule", database=False))
 
 
 def reset_db(yes: str = "", s: str = "") -> int:
-    """Drops the development database with whoever uses it, makes it again and migrates it."""
+    """Drops the development database with its sessions, makes it again and migrates it."""
     with in_development(service := with_database(s)) as here:
         name = service.name
         print(f"This drops the development database {name}: {contents(here, name)}.")
@@ -153,4 +158,4 @@ def confirmed(service: str) -> bool:
         return input(f"Type {service} to lose all that: ").strip() == service
     except EOFError:
         print()
-        raise Stop("nobody answers: yes=1 does not ask; nothing was changed") from None
+        raise Stop("no answer: yes=1 does not ask; nothing was changed") from None

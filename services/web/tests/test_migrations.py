@@ -6,6 +6,7 @@ from alembic import command
 from sqlalchemy import inspect
 
 from chassis.db import migrations
+from chassis.db.revisions import Revisions
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
@@ -25,4 +26,4 @@ def test_every_migration_can_be_undone_and_done_again(owner):
 
 
 def test_there_is_one_newest_revision():
-    assert len(migrations.heads(MIGRATIONS)) <= 1
+    assert len(Revisions(MIGRATIONS).heads) <= 1

@@ -76,7 +76,8 @@ class OneOff(Stack):
 
     def app(self, *words: str, database: bool = True) -> list[str]:
         run = [*self.compose, "--progress", "quiet", "run", "--rm", "--no-deps", *terminal(), "--workdir", "/app"]
-        return [*run, *history(self), self.container, *words]
+        waits = [] if database else ["--env", "DATABASE_WAIT_COMMANDS=none"]  # else the entrypoint waits for one
+        return [*run, *history(self), *waits, self.container, *words]
 
 
 @dataclass

@@ -1,27 +1,25 @@
-"""`make migration`: a file appears once it is known to work, or none does."""
+"""`make migration`: a file appears whole, or none does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic.operations import ops
-from sqlalchemy import Column, Integer, inspect
+from alembic.util import CommandError
+from sqlalchemy import inspect
 
 from chassis.db import migrations
 from chassis.settings import Address, Settings
 from devserver import revision
-from devserver.revision import Refused
 
 TEMPLATE = Path(__file__).parents[2] / "templates/service/services/{{ name }}/migrations/script.py.mako"
 ENV = """
-from sqlalchemy import Column, Enum, Integer, MetaData, String, Table
+from sqlalchemy import Column, Integer, MetaData, String, Table
 from chassis.db import migrations
 metadata = MetaData()
 {tables}
 migrations.run(metadata)
 """
 TAGS = 'Table("tags", metadata, Column("id", Integer, primary_key=True), Column("name", String(50)))'
-MOODS = 'Table("moods", metadata, Column("mood", Enum("good", "bad", name="mood"), primary_key=True))'
 
 
 class Folder:
@@ -37,8 +35,8 @@ class Folder:
         (self.directory / "env.py").write_text(ENV.format(tables="\n".join(tables)))
 
     def add(self, name: str, after: str | None) -> None:
-        body = f"revision = {name!r}\ndown_revision = {after!r}\ndef upgrade(): pass\ndef downgrade(): pass\n"
-        (self.directory / f"versions/{name}.py").write_text(body)
+        text = f"revision, down_revision = {name!r}, {after!r}\n\ndef upgrade(): pass\n\ndef downgrade(): pass\n"
+        (self.directory / f"versions/{name}.py").write_text(text)
 
     @property
     def files(self) -> list[str]:
@@ -52,130 +50,69 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture(scope="session")
 def untouched(postgres) -> Address:
-    """A database that copies are made from; nobody connects to it."""
+    """A database that copies are made from; no session is open on it."""
     return postgres.create("planned")
 
 
 @pytest.fixture
-def settings(postgres, untouched) -> Iterator[Settings]:
+def connection(postgres, untouched) -> Iterator:
     with postgres.lend(untouched) as address:
-        yield Settings.load({"APP_ENV": "test", "SECRET_KEY": "k", "DATABASE_URL": address.url})
+        url = address.url.replace("planned:", "planned_owner:", 1)
+        with migrations.connect(Settings(app_env="test", database_url=url)) as connection:
+            yield connection
 
 
-@pytest.fixture
-def make(settings: Settings, folder: Folder) -> Callable[[str], tuple[Path, list[str]]]:
-    return lambda message, **options: revision.revision(settings, folder.directory, message, **options)
+def move(connection, folder, target):
+    migrations.run_command(connection, folder.directory, migrations.move, target)
 
 
-def databases(postgres) -> set[str]:
-    return {name for (name,) in postgres.execute("SELECT datname FROM pg_database")}
+def tables(connection):
+    return inspect(connection).get_table_names()
 
 
-def tables(settings: Settings) -> list[str]:
-    with migrations.connect(settings) as connection:
-        return inspect(connection).get_table_names()
-
-
-def test_a_migration_is_written_and_tried_elsewhere_and_works(postgres, settings, folder, make):
-    before = databases(postgres)
+def test_a_migration_is_what_the_models_say_and_goes_up_and_down(connection, folder):
     folder.describe(TAGS)
-    path, warnings = make("Add tags, at last.")
-    assert path.parent == folder.directory / "versions"
+    path = revision.draft(connection, folder.directory, "Add tags, at last")
     assert folder.files == [path.name]
-    assert path.stem.split("_", 1)[1] == "add_tags_at_last"
-    assert '"""Add tags, at last."""' in path.read_text()
-    assert warnings == []
-    assert "tags" not in tables(settings)
-    assert databases(postgres) == before
-    assert revision.go(settings, folder.directory, "head").endswith(f"is at {path.stem}")
-    assert "tags" in tables(settings)
-    assert revision.go(settings, folder.directory, "base").endswith("is at no revision")
-    assert "tags" not in tables(settings)
+    assert path.stem.endswith("_add_tags_at_last")
+    assert "Add tags, at last" in path.read_text()
+    assert "tags" not in tables(connection)
+    move(connection, folder, "head")
+    assert "tags" in tables(connection)
+    move(connection, folder, "base")
+    assert "tags" not in tables(connection)
 
 
-def test_it_goes_down_to_an_earlier_one_by_name_and_up_again(settings, folder):
+def test_it_goes_down_to_an_earlier_one_by_name_and_up_again(connection, folder, capsys):
     folder.add("one", None)
     folder.add("two", "one")
-    for target, place in (("two", "two"), ("one", "one"), ("head", "two"), ("-1", "one")):
-        assert revision.go(settings, folder.directory, target).endswith(f"is at {place}")
+    for target, place in (("two", "two"), ("one", "one"), ("head", "two"), ("-1", "one"), ("base", "no revision")):
+        move(connection, folder, target)
+        assert capsys.readouterr().out.endswith(f"is at {place}\n")
 
 
-def test_one_to_write_by_hand_is_empty(folder, make):
-    path, _ = make("move rows", empty=True)
-    assert path.read_text().count("pass") == 2
+def test_one_to_write_by_hand_is_empty(connection, folder):
+    assert revision.draft(connection, folder.directory, "move rows", empty=True).read_text().count("pass") == 2
 
 
 @pytest.mark.parametrize("message", ['say "hi"', "back\\slash", '"""', "two\nlines", "Schlüssel für alle", "追加"])
-def test_any_message_makes_a_file_that_python_reads(folder, make, message):
+def test_any_message_makes_a_file_that_python_reads(connection, folder, message):
     folder.describe(TAGS)
-    path, _ = make(message)
+    path = revision.draft(connection, folder.directory, message)
     compile(path.read_text(), path, "exec", dont_inherit=True)
     assert path.stem.isascii()
-    assert len(path.stem) <= revision.LONGEST_NAME
+    assert len(path.stem) <= revision.MAX_ID
 
 
-def refused(make: Callable, folder: Folder, message: str = "add tags") -> str:
-    """Why, and proof that nothing has come of it."""
-    before = folder.files
-    with pytest.raises(Refused) as refusal:
-        make(message)
-    assert folder.files == before
-    assert "\n" not in str(refusal.value)
-    return str(refusal.value)
-
-
-def test_where_models_and_database_agree_there_is_nothing_to_write(folder, make):
-    assert "nothing to generate" in refused(make, folder)
-
-
-def test_a_database_that_is_behind_is_named(folder, make):
-    folder.add("one", None)
-    assert refused(make, folder) == "the database is at no revision, behind one: run `make migrate` first"
-
-
-def test_a_revision_of_another_branch_is_named(settings, folder, make):
-    folder.add("elsewhere", None)
-    revision.go(settings, folder.directory, "head")
-    (folder.directory / "versions/elsewhere.py").unlink()
-    assert "at elsewhere, which no file here knows" in refused(make, folder)
-    with pytest.raises(Refused, match="elsewhere"):
-        revision.go(settings, folder.directory, "head")
-
-
-def test_two_heads_are_named(settings, folder, make):
-    folder.add("mine", None)
-    folder.add("theirs", None)
-    assert "two newest migrations, mine and theirs" in refused(make, folder)
-    with pytest.raises(Refused, match="mine and theirs"):
-        revision.go(settings, folder.directory, "head")
-
-
-def test_a_name_that_is_taken_is_refused(settings, folder, make):
+def test_what_fails_leaves_no_file_and_says_why(connection, folder):
+    with pytest.raises(revision.Nothing, match="models and database agree"):
+        revision.draft(connection, folder.directory, "add nothing")
     folder.describe(TAGS)
-    make("add tags")
-    revision.go(settings, folder.directory, "head")
-    folder.describe()
-    assert "choose another message" in refused(make, folder)
-
-
-def test_what_does_not_downgrade_cleanly_is_shown_and_not_kept(postgres, folder, make, capsys):
-    before = databases(postgres)
-    folder.describe(MOODS)  # Alembic's draft leaves the type behind, so that it can't be done again
-    why = refused(make, folder, "add moods")
-    assert "does not upgrade again after a downgrade" in why
-    assert "empty=1" in why
-    assert "def downgrade()" in capsys.readouterr().out
-    assert databases(postgres) == before
-
-
-def test_what_fails_where_rows_are_or_the_former_release_runs_is_told():
-    change = ops.ModifyTableOps(
-        "orders",
-        [
-            ops.AddColumnOp("orders", Column("rank", Integer, nullable=False)),
-            ops.AddColumnOp("orders", Column("votes", Integer, nullable=False, server_default="0")),
-            ops.DropColumnOp("orders", "body"),
-        ],
-    )
-    told = revision.dangers(ops.UpgradeOps([change, ops.DropTableOp("tags")]))
-    assert [line.split()[0] for line in told] == ["orders.rank", "orders.body", "tags"]
+    (folder.directory / "script.py.mako").write_text("${nowhere}")
+    with pytest.raises(CommandError, match="Template rendering failed"):
+        revision.draft(connection, folder.directory, "add tags")
+    assert folder.files == []
+    folder.add("one", None)
+    with pytest.raises(CommandError, match="Target database is not up to date"):
+        revision.draft(connection, folder.directory, "add tags")
+    assert folder.files == ["one.py"]

@@ -17,4 +17,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     # What another site makes a browser send is refused before (chassis.web.security), and no cookie means
     # anything to the API.
     csrf.protect.exempt(api.blueprint)
+    if settings.development:
+        from web.notes import seed  # no part of the image
+
+        app.cli.add_command(seed.command)
     home.link(app, "Notes", page="notes.index", api="notes_api.list_notes")

@@ -88,7 +88,7 @@ class _Connect:
     tried again as the file has it by then. So is a server that is not there, which may be restarting.
     """
 
-    PAUSE, PATIENCE = 0.1, 2.0  # seconds
+    PAUSE, TIMEOUT = 0.1, 2.0  # seconds
     RESTART = 1.5  # seconds, so that a 503 comes within two
 
     def __init__(self, settings: Settings, address: waits.LastAddress, absence: Absence | None) -> None:
@@ -110,7 +110,7 @@ class _Connect:
                 if "hostaddr" not in own and (address := self.address.instead(error)):
                     own["hostaddr"] = address
                     continue
-                if monotonic() > begun + self.patience(error):
+                if monotonic() > begun + self.seconds_to_try(error):
                     raise
                 own.pop("hostaddr", None)
                 sleep(self.PAUSE)
@@ -118,10 +118,10 @@ class _Connect:
                 self.address.note(connection)
                 return connection
 
-    def patience(self, error: psycopg2.OperationalError) -> float:
+    def seconds_to_try(self, error: psycopg2.OperationalError) -> float:
         """Seconds for which it is tried again where this is what came of it."""
         if "password authentication failed" in str(error):
-            return self.PATIENCE if self.password.path else 0.0
+            return self.TIMEOUT if self.password.path else 0.0
         starting = not waits.has_answered(error) or "the database system is" in str(error)
         return min(self.RESTART, waits.seconds_left()) if self.absence and starting else 0.0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy
 from alembic import command, context
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
@@ -80,20 +81,27 @@ def run(metadata: MetaData) -> None:
         context.run_migrations()
 
 
-def heads(directory: Path) -> set[str]:
-    """The newest revisions that this code knows."""
-    return set(ScriptDirectory.from_config(config(directory)).get_heads())
+def move(settings: Config, target: str) -> None:
+    """To a revision, up or down, by its name, `head`, `base` or `-1`; prints where the database is then."""
+    connection = settings.attributes["connection"]
+    scripts = ScriptDirectory.from_config(settings)
+    at = MigrationContext.configure(connection).get_current_revision()
+    earlier = {each.revision for each in scripts.iterate_revisions(at, "base")} - {at} if at else set()
+    down = target == "base" or target.startswith("-") or target in earlier
+    (command.downgrade if down else command.upgrade)(settings, target)
+    now = MigrationContext.configure(connection).get_current_revision()
+    print(f"{connection.engine.url.database} is at {now or 'no revision'}")
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m chassis.db.migrations", description="Run migrations.")
-    parser.add_argument("action", choices=["upgrade", "downgrade", "current", "check"])
+    parser.add_argument("action", choices=["upgrade", "downgrade", "move", "current", "check"])
     parser.add_argument("revision", nargs="?", help="default: head, or one step down")
     parser.add_argument("--directory", type=Path, default=Path("migrations"))
     options = parser.parse_args(arguments)
     settings = settings_or_exit()
-    action = getattr(command, options.action)
-    target = {"upgrade": ["head"], "downgrade": ["-1"]}.get(options.action, [])
+    action = move if options.action == "move" else getattr(command, options.action)
+    target = {"upgrade": ["head"], "downgrade": ["-1"], "move": ["head"]}.get(options.action, [])
     if target and options.revision:
         target = [options.revision]
     try:
