@@ -1,6 +1,4 @@
-"""`make docs`: `.env.example` and `docs/configuration.md`, written from the settings in code, and the picture of
-docs/architecture.md, drawn from its own source.
-"""
+"""`make docs`: `.env.example` and `docs/configuration.md`, written from the settings in code."""
 
 import difflib
 import importlib
@@ -13,7 +11,7 @@ from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import chassis.settings
 from slipway.commands import ROOT
-from slipway.commands.shared import inventory, picture
+from slipway.commands.shared import inventory
 from slipway.commands.shared.stop import Stop
 
 MEANINGS = "compose/settings.toml"
@@ -46,12 +44,7 @@ def documents() -> dict[str, str]:
     groups = {"Deployment, read by compose": deployment()}
     groups["Every service"] = described(chassis.settings.Settings)
     groups |= {f"The service {name}": settings for name, settings in own_settings().items()}
-    drawn = picture.draw(ROOT / "docs/architecture.toml")
-    return {
-        ".env.example": example(groups),
-        "docs/configuration.md": page(groups),
-        "docs/images/architecture.svg": drawn,
-    }
+    return {".env.example": example(groups), "docs/configuration.md": page(groups)}
 
 
 def differs(path: Path, text: str) -> bool:
@@ -133,7 +126,7 @@ def page(groups: dict[str, list[Setting]]) -> str:
         "",
         "Written by `make docs` from the settings in code. Settings come from the environment, then from",
         "`.env`. A secret `X` may come from the file that `X_FILE` names; both set is an error. A start with",
-        "wrong settings stops with one message that names every fault, and never shows a secret.",
+        "wrong settings stops with one message that names every error, and never shows a secret.",
     ]
     for title, settings in groups.items():
         lines += [
