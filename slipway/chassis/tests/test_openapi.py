@@ -1,9 +1,13 @@
 """`/api/openapi.json` describes the API as it is."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
+from flask import Flask
 
 from chassis.web.openapi import operation
+from chassis.web.setup import setup
 
 
 class Order(msgspec.Struct):
@@ -31,6 +35,16 @@ def document(app, client, monkeypatch):
 def test_the_description_is_openapi_3_1_and_names_the_service(document):
     assert document["openapi"] == "3.1.0"
     assert document["info"]["title"] == "shop"
+
+
+def test_below_a_prefix_the_description_and_its_page_name_addresses_with_it(settings):
+    app = Flask("sample")
+    setup(app, replace(settings, url_prefix="/shop"))
+    app.add_url_rule("/api/orders", view_func=operation("List orders", answer=Order)(lambda: ""), endpoint="orders")
+    client = app.test_client()
+    assert client.get("/shop/api/openapi.json").json["servers"] == [{"url": "/shop"}]
+    assert 'data-path="/shop/api/orders"' in client.get("/shop/api/docs").text
+    app.extensions["database"].dispose()
 
 
 def test_every_reference_leads_somewhere(document):

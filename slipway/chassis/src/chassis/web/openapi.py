@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Flask, current_app, jsonify
+from flask import Blueprint, Flask, current_app, jsonify, request
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import IntegerConverter, Rule
 from werkzeug.wrappers import Response
@@ -40,7 +40,7 @@ class ID(IntegerConverter):
         return number
 
 
-class Fault(msgspec.Struct, omit_defaults=True):
+class Error(msgspec.Struct, omit_defaults=True):
     """One thing that is wrong: in the body (`pointer`, RFC 6901) or in the query (`parameter`)."""
 
     detail: str
@@ -56,7 +56,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     status: int
     detail: str
     request_id: str
-    errors: list[Fault] = []
+    errors: list[Error] = []
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def document(app: Flask) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": release["name"], "version": release["version"]},
+        "servers": [{"url": request.script_root or "/"}],
         "paths": paths,
         "components": {"schemas": _schemas(kinds)},
     }
