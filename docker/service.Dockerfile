@@ -42,7 +42,7 @@ ENV CFLAGS=-g0 \
 WORKDIR /app
 ARG SERVICE
 # Dependencies only, by the lock alone: an edit of the source leaves this layer as it is. uv leaves a
-# lock file that anybody may write to, wheels bring symbols that are a fifth of the whole, and SQLAlchemy
+# lock file that any user may write to, wheels bring symbols that are a fifth of the whole, and SQLAlchemy
 # the dialects of databases that nothing here talks to. Python finds what lies in libs/ without being told its name.
 # No file says when it was made, so that services whose dependencies are the same share one layer.
 RUN --mount=type=cache,target=/root/.cache/uv \
@@ -107,7 +107,7 @@ RUN --network=none \
     mv /libs/app/libs/source.py / \
  && python /source.py /libs
 
-# The service's folder, made once: WORKDIR would make it anew, and date it, with every new dependency.
+# The service's folder, made once: WORKDIR would make and date it again, with every new dependency.
 FROM full AS place
 ARG SERVICE
 RUN mkdir -p /place/app/services/$SERVICE \

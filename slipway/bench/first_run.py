@@ -16,7 +16,7 @@ import httpx
 from slipway.proofs.harness import ROOT, Stack, free_port, unique, wait_until
 from slipway.proofs.needs import engine_problem
 
-LONGEST = 900  # seconds
+TIMEOUT = 900  # seconds
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def to_the_page(stack: Stack) -> float:
         )
     url = f"http://localhost:{stack.environment['DEV_PORT']}/"
     try:
-        wait_until("the page", lambda: httpx.get(url, trust_env=False, timeout=20).status_code == 200, LONGEST)
+        wait_until("the page", lambda: httpx.get(url, trust_env=False, timeout=20).status_code == 200, TIMEOUT)
         return monotonic()
     finally:
         os.killpg(process.pid, signal.SIGINT)

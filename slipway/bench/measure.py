@@ -166,7 +166,7 @@ class Bench:
     def cost(self) -> Values:
         said = docker("run", "--rm", "--network=none", f"--volume={rig.HERE}:/bench:ro",
                       "--env=SECRET_KEY=0123456789abcdef0123456789abcdef", "--env=TRUSTED_PROXIES=1",
-                      "--env=DATABASE_URL=postgresql://nobody:nothing-here@127.0.0.1:1/none",
+                      "--env=DATABASE_URL=postgresql://none:nothing-here@127.0.0.1:1/none",
                       self.full, "python", "/bench/cost.py", str(self.rounds))  # fmt: skip
         return json.loads(said.splitlines()[-1])
 

@@ -17,7 +17,7 @@ from slipway.proofs.needs import engine_problem
 
 EDITS = 20
 PAUSE = 0.005  # seconds between two questions
-LONGEST = 30.0  # seconds that an edit may take to be seen
+TIMEOUT = 30.0  # seconds that an edit may take to be seen
 MARK = "edit-0-"
 
 
@@ -73,8 +73,8 @@ def edit(port: int, path: str, file: Path, number: int) -> float:
     file.write_text(text[:position] + mark + text[end:])
     begun = perf_counter()
     while mark.encode() not in answer(port, path):
-        if perf_counter() - begun > LONGEST:
-            sys.exit(f"{file}: the edit was not served within {LONGEST:g} s")
+        if perf_counter() - begun > TIMEOUT:
+            sys.exit(f"{file}: the edit was not served within {TIMEOUT:g} s")
         sleep(PAUSE)
     took = (perf_counter() - begun) * 1000
     sleep(0.3)  # a person's pause: the next edit finds a server at rest
@@ -82,7 +82,7 @@ def edit(port: int, path: str, file: Path, number: int) -> float:
 
 
 def answer(port: int, path: str) -> bytes:
-    connection = http.client.HTTPConnection("localhost", port, timeout=LONGEST)
+    connection = http.client.HTTPConnection("localhost", port, timeout=TIMEOUT)
     try:
         connection.request("GET", path)
         return connection.getresponse().read()

@@ -44,6 +44,8 @@ def backup(s: str = "") -> None:
     service = service_of(s)
     try:
         dump_to_file(service)
+    except OSError as error:
+        raise Stop(f"{error.filename or BACKUPS}: {error.strerror}") from None
     except KeyboardInterrupt:
         raise Stop(UNCHANGED) from None
 

@@ -98,7 +98,7 @@ def refuse_taken(verb: str, setting: str, port: int) -> None:
             by = " by this checkout's own `make dev`" if who is None else f" by {who}" if who else ""
             raise Stop(
                 f"cannot use port {port}: {error.strerror.lower()}{by}. "
-                f"Stop what listens there, or take another: make {verb} {setting}={port + 1}"
+                f"Take another, make {verb} {setting}={port + 1}, or stop what listens there"
             ) from None
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from slipway.commands import ROOT, init
 from slipway.commands.shared import caddy, connections, dotenv, engine, listeners
 
-PATIENCE = 4  # seconds that any one question may take
+TIMEOUT = 4  # seconds that any one question may take
 ROOM = 5  # GB that images, a build cache and a small database take
 MEMORY = 1.5  # GB that production takes when idle, with room for a build
 SKEW = 30  # seconds that the engine's clock may be off
@@ -37,7 +37,7 @@ DEAF = {"9p", "cifs", "drvfs", "nfs", "nfs4", "prl_fs", "smb3", "vboxsf"}
 
 def doctor() -> bool:
     """Whether anything blocks."""
-    engine.TIMEOUT = PATIENCE
+    engine.TIMEOUT = TIMEOUT
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         findings = dict.fromkeys(finding for found in pool.map(findings_of, CHECKS) for finding in found)
     for state, text in findings:
@@ -73,7 +73,7 @@ def packages() -> Iterator[Finding]:
 def reachable(address: str) -> bool:
     """Whether anything answers there, were it with an error."""
     try:
-        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PATIENCE).close()  # noqa: S310
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=TIMEOUT).close()  # noqa: S310
     except urllib.error.HTTPError:
         return True
     except (OSError, ValueError):
@@ -202,16 +202,16 @@ def secrets() -> Iterator[Finding]:
     if missing := [name for name in named if not (folder / name).exists()]:
         yield BAD, f"secrets/ lacks {', '.join(missing)}: `make init` writes it"
         return
-    faults = list(faults_of_secrets(folder, named))
-    yield from faults or [(OK, "secrets/ is whole, and closed to others")]
+    problems = list(problems_of_secrets(folder, named))
+    yield from problems or [(OK, "secrets/ is whole, and closed to others")]
 
 
-def faults_of_secrets(folder: Path, named: list[str]) -> Iterator[Finding]:
+def problems_of_secrets(folder: Path, named: list[str]) -> Iterator[Finding]:
     if folder.stat().st_mode & 0o077:
         yield BAD, "secrets/ can be entered by others: chmod 700 secrets"
     for name in named:
         if not (folder / name).read_text().strip():
-            yield BAD, f"secrets/{name} is empty: remove it, `make init` writes it anew"
+            yield BAD, f"secrets/{name} is empty: remove it, `make init` writes it again"
         elif not (folder / name).stat().st_mode & 0o004:
             yield BAD, f"secrets/{name} can't be read by the app's user in the container: chmod 644 secrets/{name}"
         if (folder / f".{name}.next").exists():
@@ -253,7 +253,7 @@ def place() -> Iterator[Finding]:
     if str(ROOT).startswith("/mnt/") and "microsoft" in Path("/proc/version").read_text().lower():
         yield HINT, "the repository lies on a Windows drive, slow and deaf to saves: move it into WSL's own file system"
     elif kind in DEAF or kind.startswith("fuse."):
-        yield HINT, f"the repository lies on {kind}, which tells nobody of a save: RELOAD=poll in .env if one is missed"
+        yield HINT, f"the repository lies on {kind}, which tells of no save: RELOAD=poll in .env if one is missed"
     with suppress(OSError, ValueError):
         watches = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text())
         if watches < WATCHES:

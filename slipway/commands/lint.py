@@ -1,11 +1,11 @@
-"""`make lint`: every check that reads the sources without running them; all run, all faults are shown."""
+"""`make lint`: every check that reads the sources without running them; all run, all that is wrong is shown."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 from slipway.commands import ROOT
-from slipway.commands.shared import git
+from slipway.commands.shared import git, prose
 from slipway.commands.shared.stop import Stop
 
 BIN = Path(sys.executable).parent
@@ -13,6 +13,7 @@ BIN = Path(sys.executable).parent
 
 def lint() -> None:
     failed = [name for name, command in checks().items() if not passes(name, command)]
+    failed += [] if reads_well() else ["prose"]
     if failed:
         raise Stop(f"{', '.join(failed)} found something to mend")
 
@@ -44,6 +45,12 @@ def passes(name: str, command: list[str]) -> bool:
     if run.returncode:
         print(run.stdout + run.stderr)
     return run.returncode == 0
+
+
+def reads_well() -> bool:
+    found = list(prose.problems(ROOT, git.files()))
+    print(f"{'FAILED' if found else 'ok    '} prose", *found, sep="\n")
+    return not found
 
 
 def is_shell(path: Path) -> bool:

@@ -23,7 +23,7 @@ from slipway.proofs.harness import ROOT
 PROOFS = ("slipway/proofs/", "tests/")
 RECORD, PAGE = ROOT / ".cache/prove.jsonl", ROOT / ".cache/prove.html"
 # Of the files that take minutes, the longest begin first, so that the end waits for none of them.
-LONGEST = (
+SLOWEST = (
     "test_machines",
     "test_service",
     "test_remove_sample",
@@ -159,7 +159,7 @@ def proved(run: proof.Run, targets: list[str], missing: dict[str, str], args: li
 
 def turn(file: str) -> tuple[int, str]:
     stem = Path(file).stem
-    return LONGEST.index(stem) if stem in LONGEST else len(LONGEST), file
+    return SLOWEST.index(stem) if stem in SLOWEST else len(SLOWEST), file
 
 
 def waited_for(run: proof.Run, command: list[str]) -> int:

@@ -21,9 +21,10 @@ SAMPLE = "services/web/src/web/notes"
 
 HEAD = """# {title}
 
-Made from [Slipway]({link}) {version}: containerized Python web apps on Postgres, behind Caddy. `make dev` runs
-it with hot reload, `docker compose up` runs the same code in production, and what it promises about containers
-is tested on real containers (`docs/promises.md`). `make template-update` brings in what the template learnt since.
+Made from [Slipway]({link}) {version}: containerized Python web apps on Postgres, behind Caddy.
+`make dev` runs it with hot reload, `docker compose up` runs the same code in production, and what it
+promises about containers is tested on real containers (`docs/promises.md`). `make template-update` brings
+in what the template learnt since.
 
 """
 CHANGELOG = """# Changelog
@@ -59,8 +60,8 @@ def wrong(name: str, title: str) -> str | None:
     """What speaks against these, if anything."""
     if not name:
         return "name is not set: make rename name=myshop"
-    if fault := names.fault(name):
-        return fault
+    if problem := names.problem(name):
+        return problem
     if '"' in title or "\\" in title or not title.isprintable():
         return f"the title {title!r} must do without quotes, backslashes and control characters"
     if (ROOT / RECORD).exists():
@@ -87,7 +88,7 @@ def template() -> dict[str, str]:
         "source": public(git.git("remote", "get-url", remote).strip()) if remote else "",
         "version": git.git("describe", "--tags", "--always").strip(),
         "commit": git.git("rev-parse", "HEAD").strip(),
-        # Where the fork's history begins anew, the template's commit is the one with these contents.
+        # Where the fork's history has a beginning of its own, the template's commit is the one with these contents.
         "tree": git.git("rev-parse", "HEAD^{tree}").strip(),
     }
 
@@ -116,7 +117,7 @@ def put_name(root: Path, name: str, title: str) -> None:
 
 
 def files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """Those that git tracks; others may be anybody's."""
+    """Those that git tracks; others may be a user's own."""
     known = set(git.tracked(root))
     found = {path for pattern in patterns for path in root.glob(pattern)}
     return sorted(path for path in found if str(path.relative_to(root)) in known)

@@ -62,7 +62,7 @@ def check(name: str, kind: str, db: str, path: str, host: str) -> Service:
     """What it would be. Raises Stop for whatever could not work."""
     if not name:
         raise Stop("name is not set: make service name=billing")
-    if problem := names.fault(name) or taken(name):
+    if problem := names.problem(name) or taken(name):
         raise Stop(problem)
     if kind not in inventory.KINDS:
         raise Stop(f"kind is {kind!r}: it must be one of {', '.join(inventory.KINDS)}")

@@ -22,10 +22,10 @@ from slipway.commands.shared.stop import Stop
 
 KIT = "slipway"
 REFS = "refs/template"  # the template's branches and tags, apart from the fork's own
-MOST = 20  # commits that are listed
-OURS = ("CHANGELOG.md", rename.RECORD)  # files that begin anew in a fork
+MAX_COMMITS = 20  # commits that are listed
+OURS = ("CHANGELOG.md", rename.RECORD)  # files that a fork writes for itself
 EDITS = ROOT / ".cache/kit-edits.patch"
-# Made of the rest, so that a conflict in them is none: which side is made anew from, `settle` does it.
+# Made of the rest, so that a conflict in them is none: which side they are made again from, `settle` does it.
 MADE = {".env.example": "ours", "docs/configuration.md": "ours", "uv.lock": "theirs"}
 
 UNDO = "To have it all as it was: git reset --hard"
@@ -212,9 +212,9 @@ def report(base: str, target: str, edited: list[str]) -> None:
     """What was taken: the template's commits, and the files here that differ for it."""
     log = git.git("log", "--oneline", "--no-decorate", f"{base}..{target}").splitlines()
     print(f"From {name_of(base)} to {name_of(target)} of the template, {len(log)} commits:\n")
-    print("\n".join(f"  {line}" for line in log[:MOST]))
-    if len(log) > MOST:
-        print(f"  and {len(log) - MOST} more: git log {base[:12]}..{target[:12]}")
+    print("\n".join(f"  {line}" for line in log[:MAX_COMMITS]))
+    if len(log) > MAX_COMMITS:
+        print(f"  and {len(log) - MAX_COMMITS} more: git log {base[:12]}..{target[:12]}")
     print(f"\n{git.changes()}\n", flush=True)
     if edited:
         print(f"The kit is the template's again, whole. You had edited {', '.join(edited)}: the edits are kept in")

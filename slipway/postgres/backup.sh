@@ -100,7 +100,7 @@ drop() {
 # in the same second one would write into the other's file.
 keep() {
     local name contents files removed=0 lock
-    umask 022 # readable for whoever copies them away; the directory above lets in nobody else
+    umask 022 # readable for the user that copies them away; the directory above lets in no other
     [ -w "$DIRECTORY" ] || die "$DIRECTORY is not writable: on the host, \`chmod 777 backups/scheduled\`"
     exec {lock}<"$DIRECTORY"
     flock "$lock"

@@ -109,7 +109,7 @@ names() { sql "$1" postgres --command "SELECT datname FROM pg_database WHERE dat
 analyze() { PGHOST=$NEW vacuumdb --all --analyze-only --quiet; }
 
 compare() {
-    frozen || die "the old server takes writes again: somebody has told it to reload its configuration"
+    frozen || die "the old server takes writes again: something has told it to reload its configuration"
     inventory "$OLD" >/tmp/old
     inventory "$NEW" >/tmp/new
     diff /tmp/old /tmp/new >/tmp/difference \

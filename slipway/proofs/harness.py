@@ -46,7 +46,7 @@ OURS = (
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SOURCE = "https://git.example/team/shop"  # of images that a test builds by itself
-LONGEST = 900  # seconds of one command, a cold image build included
+TIMEOUT = 900  # seconds of one command, a cold image build included
 
 
 class Stack:
@@ -64,7 +64,7 @@ class Stack:
         self.environment = outside | {name: str(value) for name, value in own.items()}
 
     def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
-        options = {"env": self.environment, "capture_output": True, "text": True, "timeout": LONGEST, **options}
+        options = {"env": self.environment, "capture_output": True, "text": True, "timeout": TIMEOUT, **options}
         run = subprocess.run([*self.prefix, *command], cwd=self.directory, check=False, **options)
         if check and run.returncode:
             raise AssertionError(f"{' '.join(command)}: exit {run.returncode}\n{run.stdout}\n{run.stderr}")

@@ -23,7 +23,7 @@ NOWHERE = "postgresql://web:none@127.0.0.1:1/web"  # refused at once
 
 @pytest.fixture(scope="session")
 def migrated(postgres: Postgres) -> Address:
-    """A database at the newest revision, which copies are made from; nobody connects to it."""
+    """A database at the newest revision, which copies are made from; no session is open on it."""
     address = postgres.create("web")
     owner = replace(address, user="web_owner")
     migrations.upgrade(_settings(owner.url), MIGRATIONS)

@@ -1,4 +1,4 @@
-"""What every page and answer of the app keeps to, whoever wrote the view."""
+"""What every page and answer of the app keeps to, by any view."""
 
 import re
 
@@ -131,10 +131,10 @@ def test_a_session_cookie_signed_with_another_key_is_ignored(app, make_app):
     forger.add_url_rule("/remember", view_func=remember)
     forged = forger.test_client()
     forged.get("/remember")
-    app.add_url_rule("/who", view_func=lambda: session.get("who", "nobody"))
+    app.add_url_rule("/who", view_func=lambda: session.get("who", "a stranger"))
     client = app.test_client()
     client.set_cookie("session", forged.get_cookie("session").value)
-    assert client.get("/who").text == "nobody"
+    assert client.get("/who").text == "a stranger"
 
 
 def test_a_method_that_a_client_makes_up_makes_no_series_of_its_own(client):

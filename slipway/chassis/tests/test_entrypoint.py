@@ -52,7 +52,7 @@ def test_the_command_takes_the_entrypoints_place_and_gets_its_signals():
     assert process.wait(5) == -signal.SIGTERM
 
 
-def test_wrong_settings_stop_the_start_with_every_fault_in_one_line():
+def test_wrong_settings_stop_the_start_with_every_error_in_one_line():
     result = waits(DATABASE_WAIT="soon", PORT="0", SECRET_KEY="")
     assert result.returncode == 78
     (message,) = messages(result)
@@ -109,7 +109,7 @@ def test_a_server_that_accepts_and_says_nothing_counts_as_no_answer():
     [
         ({"password": "wrong-hunter2"}, "check DATABASE_PASSWORD"),
         ({"name": "nowhere"}, "there is no such database: check DATABASE_NAME"),
-        ({"user": "nobody"}, "check DATABASE_PASSWORD"),  # scram hides whether a role exists
+        ({"user": "stranger"}, "check DATABASE_PASSWORD"),  # scram hides whether a role exists
     ],
 )
 def test_what_never_heals_fails_at_once(address, change, said):

@@ -34,7 +34,7 @@ def test_a_session_signed_with_the_former_key_is_still_read(key_file):
     app = Flask("sample")
     security.init_app(app, Settings.load(environ))
     app.add_url_rule("/set", "set", lambda: session.__setitem__("who", "me") or "ok")
-    app.add_url_rule("/get", "get", lambda: session.get("who", "nobody"))
+    app.add_url_rule("/get", "get", lambda: session.get("who", "a stranger"))
     client = app.test_client()
 
     client.get("/set")
@@ -43,7 +43,7 @@ def test_a_session_signed_with_the_former_key_is_still_read(key_file):
     assert app.secret_key == "second-key"
 
     change(key_file, "third-key\n")
-    assert client.get("/get").text == "nobody"
+    assert client.get("/get").text == "a stranger"
 
 
 def test_an_empty_or_missing_file_changes_nothing(key_file):

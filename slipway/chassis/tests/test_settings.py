@@ -14,7 +14,7 @@ class Shop(Settings):
     beta: bool = setting(False, "New things.")
 
 
-def faults(**changes: str) -> str:
+def errors(**changes: str) -> str:
     with pytest.raises(SettingsError) as error:
         Shop.load({**GOOD, **changes})
     return str(error.value)
@@ -26,8 +26,12 @@ def test_a_service_adds_its_own_settings_in_one_line_each():
     assert Shop.load(GOOD).page_size == 20
 
 
-def test_every_fault_is_reported_at_once():
-    text = faults(PAGE_SIZE="many", BETA="maybe", PORT="99999", SECRET_KEY="", LOG_LEVEL="LOUD")
+def test_a_server_that_is_not_there_is_one_line():
+    assert "SERVER must be one of gunicorn, not 'granian'." in errors(SERVER="granian")
+
+
+def test_every_error_is_reported_at_once():
+    text = errors(PAGE_SIZE="many", BETA="maybe", PORT="99999", SECRET_KEY="", LOG_LEVEL="LOUD")
     assert text.startswith("5 settings are wrong: ")
     assert "PAGE_SIZE must be a whole number, not 'many'." in text
     assert "BETA must be true or false, not 'maybe'." in text
@@ -38,8 +42,8 @@ def test_every_fault_is_reported_at_once():
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e9"])
-def test_a_number_out_of_range_is_a_fault(value):
-    assert "DATABASE_WAIT must be a number from 0 to 3600" in faults(DATABASE_WAIT=value)
+def test_a_number_out_of_range_is_a_error(value):
+    assert "DATABASE_WAIT must be a number from 0 to 3600" in errors(DATABASE_WAIT=value)
 
 
 def test_a_secret_comes_from_a_file_and_its_last_line_break_does_not_count(tmp_path):
@@ -50,22 +54,22 @@ def test_a_secret_comes_from_a_file_and_its_last_line_break_does_not_count(tmp_p
 
 
 def test_a_secret_set_in_both_ways_is_an_error(tmp_path):
-    text = faults(SECRET_KEY_FILE=str(tmp_path / "x"))
+    text = errors(SECRET_KEY_FILE=str(tmp_path / "x"))
     assert text == "1 setting is wrong: SECRET_KEY and SECRET_KEY_FILE are both set: remove one of them."
 
 
 def test_a_secret_file_that_is_missing_or_empty_is_named(tmp_path):
     missing, empty = tmp_path / "missing", tmp_path / "empty"
     empty.write_text("\n")
-    assert f"names {missing}: No such file or directory." in faults(SECRET_KEY="", SECRET_KEY_FILE=str(missing))
-    assert f"DATABASE_PASSWORD is empty: DATABASE_PASSWORD_FILE names {empty}" in faults(
+    assert f"names {missing}: No such file or directory." in errors(SECRET_KEY="", SECRET_KEY_FILE=str(missing))
+    assert f"DATABASE_PASSWORD is empty: DATABASE_PASSWORD_FILE names {empty}" in errors(
         DATABASE_PASSWORD_FILE=str(empty)
     )
 
 
 def test_no_secret_is_ever_echoed():
     url = "postgresql://me:hunter2@db:notaport/x"
-    text = faults(DATABASE_URL=url, DATABASE_HOST="", SECRET_KEY="")
+    text = errors(DATABASE_URL=url, DATABASE_HOST="", SECRET_KEY="")
     assert "DATABASE_URL" in text
     assert "hunter2" not in text
     shop = Shop.load({**GOOD, "DATABASE_PASSWORD": "hunter2"})
@@ -94,8 +98,8 @@ def test_production_refuses_a_short_secret_key():
 
 def test_the_database_is_needed_once_by_url_or_by_parts(monkeypatch):
     monkeypatch.setenv("SERVICE", "shop")
-    assert "DATABASE_URL is not set, and neither is DATABASE_HOST" in faults(DATABASE_HOST="")
-    assert "DATABASE_URL and DATABASE_HOST are both set" in faults(DATABASE_URL="postgresql://u:p@db/x")
+    assert "DATABASE_URL is not set, and neither is DATABASE_HOST" in errors(DATABASE_HOST="")
+    assert "DATABASE_URL and DATABASE_HOST are both set" in errors(DATABASE_URL="postgresql://u:p@db/x")
     assert Shop.load(GOOD).database == Address("db", 5432, "shop", "shop", "")
 
 
@@ -109,7 +113,7 @@ def test_a_database_url_is_understood_and_given_back_for_libpq(scheme):
 
 @pytest.mark.parametrize("url", ["mysql://u:p@db/x", "db", "postgresql://", "postgresql://db", "postgresql://[::1/x"])
 def test_a_malformed_database_url_says_what_it_must_be(url):
-    assert "DATABASE_URL must" in (text := faults(DATABASE_URL=url, DATABASE_HOST="")) or "has no usable" in text
+    assert "DATABASE_URL must" in (text := errors(DATABASE_URL=url, DATABASE_HOST="")) or "has no usable" in text
 
 
 def test_dotenv_is_found_upward_and_the_environment_wins(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from slipway.commands.shared import dotenv, inventory
 from slipway.commands.shared.inventory import Service
 
 SPARE = 10  # for the superuser, migrations, dumps, and people
-MOST = 900  # each is a process, and compose/prod.yaml allows 1000
+MAX_CONNECTIONS = 900  # each is a process, and compose/prod.yaml allows 1000
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
@@ -27,8 +27,8 @@ def problem() -> str | None:
 def shortage() -> str | None:
     """Raises ValueError for a setting that is no number."""
     limit = number("DATABASE_CONNECTIONS")
-    if not SPARE < limit <= MOST:
-        return f"DATABASE_CONNECTIONS must be from {SPARE + 1} to {MOST}, not {limit}"
+    if not SPARE < limit <= MAX_CONNECTIONS:
+        return f"DATABASE_CONNECTIONS must be from {SPARE + 1} to {MAX_CONNECTIONS}, not {limit}"
     services = [service for service in inventory.all() if service.database and service.replicas]
     wanted = sum(len(service.replicas) * of_replica(service) for service in services)
     if wanted <= limit - SPARE:

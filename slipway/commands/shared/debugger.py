@@ -19,7 +19,7 @@ def settings() -> dict[str, str]:
 
 
 def overlay(service: Service) -> str:
-    """A compose file. Whoever reaches the port runs any code: it is on the loopback alone."""
+    """A compose file. A client that reaches the port runs any code: it is on the loopback alone."""
     changed = {
         "command": ["python", "-m", MODULE],
         "environment": settings(),

@@ -17,7 +17,7 @@ from slipway.commands.shared.stop import Stop
 
 TIMEOUT = 60  # seconds; one whose disk is busy takes long to answer, and a restart would not help it
 SHORT_TIMEOUT = 8  # seconds, for what can go on without an engine
-NOTICE = 3  # seconds after which somebody who waits is told what for
+NOTICE = 3  # seconds after which the wait is explained
 PROXY = "docker/proxy/caddy/Dockerfile"
 NET = Path("/proc/net")  # of Linux
 COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths

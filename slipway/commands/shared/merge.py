@@ -1,7 +1,7 @@
 """A three-way merge into this tree of what lies between two others, as git does it and a little finer.
 
 To git, edits of lines that adjoin are a conflict. Here only edits of the same lines are one: a template that changes
-the line beside a fork's own asks nobody.
+the line beside a fork's own needs no decision.
 """
 
 import difflib

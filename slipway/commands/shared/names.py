@@ -6,7 +6,7 @@ import re
 SHAPE = re.compile(r"[a-z][a-z0-9]{1,29}")
 
 
-def fault(name: str) -> str | None:
+def problem(name: str) -> str | None:
     """What is wrong with the shape of the name, as the end of a sentence; None where nothing is."""
     if SHAPE.fullmatch(name):
         return None

@@ -38,7 +38,7 @@ def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Po
     return subprocess.Popen(command, cwd=service.directory, env=given, start_new_session=True)
 
 
-# What is no server has its own way to begin anew; what ends by itself, none.
+# What is no server has its own way to restart; what ends by itself, none.
 COMMANDS = {"worker": ("devserver.program",), "script": ("chassis.process.worker",)}
 
 
@@ -87,7 +87,7 @@ def serve(running: list[subprocess.Popen]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        main(sys.argv[1:] or [service.name for service in inventory.all() if service.kind != "script"])
     except (Stop, PostgresError) as error:
         sys.exit(f"make dev: {error}")
     except KeyboardInterrupt:

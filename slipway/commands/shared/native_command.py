@@ -38,7 +38,7 @@ def environment(service: str, port: int, password: str) -> dict[str, str]:
 
 @contextmanager
 def server() -> Iterator[Postgres]:
-    """The one of `make dev` where that runs, else one that is stopped when nobody uses it any more."""
+    """The one of `make dev` where that runs, else one that is stopped when no command uses it any more."""
     directory = ROOT / ".data/postgres"
     with lock.shared(directory / "users.lock") as held:  # waits for one that starts the server or stops it
         postgres = Postgres(directory)

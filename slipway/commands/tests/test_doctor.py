@@ -1,4 +1,4 @@
-"""`make doctor`, each fault simulated: what it says, and whether that blocks."""
+"""`make doctor`, each error simulated: what it says, and whether that blocks."""
 
 import subprocess
 import sys
@@ -56,16 +56,16 @@ def docker(monkeypatch):
 
 
 def only(check):
-    """The one fault that it finds."""
+    """The one error that it finds."""
     (finding,) = [finding for finding in check() if finding[0] != OK]
     return finding
 
 
-def faults(check):
+def errors(check):
     return [finding for finding in check() if finding[0] != OK]
 
 
-def test_a_tree_that_is_well_has_no_fault(tree, docker):
+def test_a_tree_that_is_well_has_no_error(tree, docker):
     for check in (
         doctor.environment_file,
         doctor.secrets,
@@ -74,14 +74,14 @@ def test_a_tree_that_is_well_has_no_fault(tree, docker):
         doctor.owner,
         doctor.the_engine,
     ):
-        assert faults(check) == []
+        assert errors(check) == []
 
 
 def test_no_engine_is_a_hint_since_everything_runs_natively(tree, monkeypatch):
     monkeypatch.setattr(engine, "problem", lambda: "Docker is not installed: see its site")
     state, text = only(doctor.the_engine)
     assert (state, "run natively" in text) == (HINT, True)
-    assert faults(doctor.base_images) == []
+    assert errors(doctor.base_images) == []
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_an_engine_whose_clock_has_stood_still(docker):
 def test_a_registry_out_of_reach_blocks_and_names_both_ways_out(tree, docker, answer):
     docker["image inspect"] = (1, "")
     docker["manifest inspect"] = answer
-    found = faults(doctor.base_images)
+    found = errors(doctor.base_images)
     assert {state for state, _ in found} == {BAD}
     assert all("`make bases`" in text and "REGISTRY=" in text for _, text in found)
     assert len(found) == len(engine.bases())
@@ -202,7 +202,7 @@ def test_a_taken_port_names_the_container_and_is_silent_on_our_own(tree, docker,
     docker["publish=80"] = (0, "other-proxy-1 com.docker.compose.project.working_dir=/elsewhere\n")
     assert "is taken by the container other-proxy-1: stop that, or set HTTP_PORT in .env" in only(doctor.ports)[1]
     docker["publish=80"] = (0, f"ours com.docker.compose.project.working_dir={tree}\n")
-    assert faults(doctor.ports) == []
+    assert errors(doctor.ports) == []
 
 
 def test_a_port_that_is_none_blocks(tree, docker, monkeypatch):
@@ -239,7 +239,7 @@ def test_a_line_of_dotenv_that_is_not_understood_blocks(tree):
 
 def test_what_compose_and_deploy_write_into_dotenv_is_known(tree):
     (tree / ".env").write_text("SITE_ADDRESS=localhost\nCOMPOSE_PROFILES=backup\nPREVIOUS_TAG=a\nWEB_CPUS=2\n")
-    assert faults(doctor.environment_file) == []
+    assert errors(doctor.environment_file) == []
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_an_index_out_of_reach_is_named_where_packages_are_missing(tree, monkeyp
     assert "http://127.0.0.1:9/simple/ can't be reached" in only(doctor.packages)[1]
     (tree / ".venv").mkdir()
     (tree / ".venv/installed").touch()
-    assert faults(doctor.packages) == []
+    assert errors(doctor.packages) == []
 
 
 def test_a_check_that_fails_itself_is_one_line():
@@ -321,14 +321,14 @@ def test_a_check_that_fails_itself_is_one_line():
 
 def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch):
     monkeypatch.setattr(caddy, "problem", lambda: "unrecognized directive: tsl")
-    assert faults(doctor.caddyfile) == []
+    assert errors(doctor.caddyfile) == []
     docker["ps --quiet --status running proxy"] = (0, "0123456789ab\n")
     state, text = only(doctor.caddyfile)
     assert state == BAD
     assert text.startswith("docker/proxy/caddy/Caddyfile: the proxy serves with the last configuration that worked")
     assert text.endswith(": unrecognized directive: tsl")
     monkeypatch.setattr(caddy, "problem", lambda: None)
-    assert faults(doctor.caddyfile) == []
+    assert errors(doctor.caddyfile) == []
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch
 def test_ipv6_is_asked_for_where_the_engine_can_and_there_alone(tree, monkeypatch, line, possible, state, said):
     (tree / ".env").write_text(f"SITE_ADDRESS=localhost\n{line}\n")
     monkeypatch.setattr(engine, "has_ipv6", lambda: possible)
-    found = faults(doctor.ipv6)
+    found = errors(doctor.ipv6)
     assert [each for each, _ in found] == [state] * bool(state)
     assert said in "".join(text for _, text in found)
 

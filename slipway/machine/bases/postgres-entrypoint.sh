@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the official image's entrypoint does, written anew: an empty PGDATA becomes a database, then the command runs.
+# What the official image's entrypoint does, written for this: an empty PGDATA becomes a database, then the command runs.
 set -Eeuo pipefail
 
 die() { printf 'postgres: %s\n' "$*" >&2; exit 1; }
@@ -64,7 +64,7 @@ create_cluster() {
     printf '\nhost all all all %s\n' "$method" >> "$PGDATA/pg_hba.conf"
 }
 
-# During the first boot only the unix socket answers, so that nobody meets a half-made database.
+# During the first boot only the unix socket answers, so that no client meets a half-made database.
 start_private_server() { pg_ctl -w start -o "$(printf '%q ' "$@" -c listen_addresses= -p "${PGPORT:-5432}")"; }
 stop_private_server() { pg_ctl -w -m fast stop; }
 

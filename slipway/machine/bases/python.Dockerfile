@@ -45,7 +45,7 @@ assert program.count(frozen) == 1 and len(corrected) <= len(frozen)
 interpreter.write_bytes(program.replace(frozen, corrected.ljust(len(frozen), b"\0")))
 EOF
 
-# Like the official image, without bytecode: that is left to whoever uses it. The last line is the smoke test.
+# Like the official image, without bytecode: that is left to its users. The last line is the smoke test.
 RUN ln -s python3.14 /usr/local/bin/python3 \
     && ln -s python3 /usr/local/bin/python \
     && PYTHONDONTWRITEBYTECODE=1 python3 -m ensurepip --default-pip >/dev/null \

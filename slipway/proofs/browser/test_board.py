@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import expect
 
-PATIENCE = 20_000  # milliseconds, over a few of the page's intervals
+TIMEOUT = 20_000  # milliseconds, over a few of the page's intervals
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_it_counts_requests_and_errors_without_being_reloaded(development, board
     before = int((re.search(r"\d+", figures(board, "Requests").text_content()) or ["0"])[0]) + 1  # the page itself
     for _ in range(7):
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(development.url + "/").read()
-    expect(figures(board, "Requests")).to_contain_text(f"{before + 7}, no errors", timeout=PATIENCE)
+    expect(figures(board, "Requests")).to_contain_text(f"{before + 7}, no errors", timeout=TIMEOUT)
     assert board.evaluate("untouched")
 
 
@@ -38,7 +38,7 @@ def test_it_counts_the_app_itself_and_not_its_own_questions(development, visit):
     before = figures(page, "Requests").text_content()
     answer = page.locator("#replicas code")
     first = answer.text_content()
-    expect(answer).not_to_have_text(first, timeout=PATIENCE)
+    expect(answer).not_to_have_text(first, timeout=TIMEOUT)
     assert figures(page, "Requests").text_content() == before
 
 
@@ -66,9 +66,9 @@ def test_it_asks_nothing_while_nobody_looks(board):
 def test_it_says_so_when_the_app_is_away_and_when_it_is_back(board, complaints):
     board.route("**/status", lambda route: route.abort())
     trouble = board.get_by_role("alert")
-    expect(trouble).to_contain_text("No answer since", timeout=PATIENCE)
+    expect(trouble).to_contain_text("No answer since", timeout=TIMEOUT)
     board.unroute("**/status")
-    expect(trouble).to_be_hidden(timeout=PATIENCE)
+    expect(trouble).to_be_hidden(timeout=TIMEOUT)
     assert all("ERR_FAILED" in each for each in complaints)
     complaints.clear()
 
@@ -80,11 +80,11 @@ def test_the_list_ticks_itself_off(development, board):
     secrets = development.directory / "secrets"
     secrets.mkdir()
     (secrets / "secret_key").write_text("one")
-    expect(done.last).to_contain_text("Set the secrets", timeout=PATIENCE)
+    expect(done.last).to_contain_text("Set the secrets", timeout=TIMEOUT)
     (development.directory / ".slipway.toml").write_text("[fork]")  # by `make rename`
-    expect(done.first).to_contain_text("Give it your name", timeout=PATIENCE)
+    expect(done.first).to_contain_text("Give it your name", timeout=TIMEOUT)
     (development.directory / ".env").write_text("SITE_ADDRESS=shop.example\n")
-    expect(done).to_have_count(before + 3, timeout=PATIENCE)
+    expect(done).to_have_count(before + 3, timeout=TIMEOUT)
 
 
 def test_every_link_can_be_reached_by_keyboard_and_is_seen_to_be(board):
@@ -106,7 +106,7 @@ def test_every_link_can_be_reached_by_keyboard_and_is_seen_to_be(board):
 
 def test_with_the_database_away_it_says_so_and_stays_readable(development, board, visit, barriers):
     development.stop_database()
-    expect(board.get_by_role("heading", level=1)).to_have_text("web is up, its database is not.", timeout=PATIENCE)
+    expect(board.get_by_role("heading", level=1)).to_have_text("web is up, its database is not.", timeout=TIMEOUT)
     expect(board.locator("#replicas")).to_contain_text("Unreachable")
     for look in ({}, {"dark": True}, {"narrow": True}):
         assert barriers(visit(development.url, **look)) == []

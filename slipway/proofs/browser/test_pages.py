@@ -1,4 +1,4 @@
-"""Every page, as it is developed and as it is deployed: readable by anybody, with a clean console."""
+"""Every page, as it is developed and as it is deployed: readable by everyone, with a clean console."""
 
 import pytest
 from playwright.sync_api import expect

@@ -12,7 +12,7 @@ from slipway.proofs.browser.conftest import PICTURES
 from slipway.proofs.harness import ROOT
 
 MINUTES = float(os.environ.get("SCREENSHOTS", 0))
-LARGEST = 100_000  # bytes of a picture, which every clone carries
+MAX_BYTES = 100_000  # bytes of a picture, which every clone carries
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_the_board_fits_into_a_small_picture(busy, visit, theme):
     page = visit(busy.url, dark=theme == "dark", viewport={"width": 1120, "height": 1010})
     shot = page.context.new_cdp_session(page).send("Page.captureScreenshot", {"format": "webp", "quality": 90})
     picture = base64.b64decode(shot["data"])
-    assert len(picture) < LARGEST
+    assert len(picture) < MAX_BYTES
     folder = ROOT / "docs/images" if MINUTES else PICTURES
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"board-{theme}.webp").write_bytes(picture)

@@ -53,7 +53,7 @@ class Container:
 
     @property
     def host_port(self) -> int | None:
-        """Where PORT is published on this machine; None if the container had ended before anybody asked."""
+        """Where PORT is published on this machine; None if the container had ended before it was asked."""
         if self.published is None and (ports := self.inspect()["NetworkSettings"]["Ports"].get(f"{self.port}/tcp")):
             self.published = int(ports[0]["HostPort"])
         return self.published

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import PurePosixPath
 
-LARGEST = 1_000_000  # bytes; a larger file is no key, and reading all of them takes long
+MAX_BYTES = 1_000_000  # bytes; a larger file is no key, and reading all of them takes long
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -47,7 +47,7 @@ SECRET_FILES = {
     "id_dsa": rb"\S",
     "id_ecdsa": rb"\S",
     "id_ed25519": rb"\S",
-    "etc/shadow": rb"(?m)^[^:\n]+:\$",  # somebody's password, however well hashed
+    "etc/shadow": rb"(?m)^[^:\n]+:\$",  # a password, however well hashed
 }
 EXAMPLES = (".example", ".sample", ".template", ".dist")
 
@@ -60,7 +60,7 @@ LOGIN = re.compile(r"\b([a-z][a-z0-9+.-]*)://[^/\s:@$]*:([^/\s:@]+)@")
 # A variable, a path to a file, a number, or a word for a build that wants any value.
 HARMLESS = re.compile(r"[$/<{].*|[\d.]+|(dummy|placeholder|unused|none|null|true|false|yes|no)\b.*", re.IGNORECASE)
 
-# Published with a package for its own tests: nobody's secret.
+# Published with a package for its own tests: no secret.
 LIBRARY = re.compile(r"(^|/)(site-packages|dist-packages|node_modules|lib/python3[.\d]*)/")
 
 
@@ -126,7 +126,7 @@ def secrets_in_layer(blob: BufferedReader) -> dict[str, str]:
             path = clean(member.name)
             if f"/{path}".endswith("/.git/HEAD"):
                 found[path.removesuffix("/HEAD")] = "a repository's whole history"
-            small = member.isreg() and member.size <= LARGEST
+            small = member.isreg() and member.size <= MAX_BYTES
             if small and (what := secret_in_file(path, layer.extractfile(member).read())):
                 found[path] = what
     return found

@@ -30,7 +30,7 @@ ALONE = 5  # requests that a replica may lose before it is taken out: one for ea
 
 @pytest.fixture
 def stack(faulty):
-    """Healthy before; and healthy afterwards with nobody's help."""
+    """Healthy before; and healthy afterwards without help."""
     healthy(faulty)
     yield faulty
     healthy(faulty)

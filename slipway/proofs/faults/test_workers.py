@@ -92,4 +92,4 @@ def test_a_log_that_nobody_reads_blocks_no_request(faulty, figures):
     assert load.errors == 0
     assert load.slowest < 5
     assert faulty.log("web-mute") == ""
-    figures("a log pipe that nobody reads", load)
+    figures("a log pipe that is not read", load)

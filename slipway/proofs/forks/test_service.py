@@ -219,7 +219,7 @@ def test_a_worker_is_begun_anew_at_each_save_its_round_finished_first(grown, nat
         grown.replace(main, "import logging", "import nowhere")
         wait_until("the reason", lambda: "No module named 'nowhere'" in dev.log)
         assert "tick: over" in dev.log.partition("No module named 'nowhere'")[0]
-        wait_until("a word", lambda: "it ended by itself, with status 1: the next save begins it anew" in dev.log)
+        wait_until("a word", lambda: "it ended by itself, with status 1: the next save restarts it" in dev.log)
         grown.git("checkout", "--quiet", main)
         wait_until("its first round again", lambda: dev.log.count("INFO    tick: round 1") == 2)
     assert "Stopped; the data stays in" in dev.log
@@ -322,9 +322,9 @@ def test_the_next_image_adds_under_2_mb_where_its_dependencies_are_the_same(runn
         return inspected[0]["RootFS"]["Layers"]
 
     # By chain: an equal layer upon another one is stored twice.
-    shared = list(takewhile(lambda pair: pair[0] == pair[1], zip(layers("billing"), layers("shop"), strict=True)))
-    save = subprocess.Popen(["docker", "save", image("shop")], stdout=subprocess.PIPE)
+    shared = list(takewhile(lambda pair: pair[0] == pair[1], zip(layers("billing"), layers("depot"), strict=True)))
+    save = subprocess.Popen(["docker", "save", image("depot")], stdout=subprocess.PIPE)
     with save, tarfile.open(fileobj=save.stdout, mode="r|") as archive:
         sizes = {f"sha256:{PurePosixPath(member.name).name}": member.size for member in archive}
-    own = [sizes[layer] for layer in layers("shop")[len(shared) :]]
+    own = [sizes[layer] for layer in layers("depot")[len(shared) :]]
     assert sum(own) < 2 * MB

@@ -17,7 +17,7 @@ SERVICES = {"billing": [], "feed": ["kind=asgi"], "tick": ["kind=worker"]}
 BESIDE = {
     ".ci/run": ("make lint", " # {}"),
     "Makefile": ("# hello: ## Say hello", " ({})"),
-    "README.md": ("Without Docker, `make dev` says so", " {}"),
+    "README.md": ("Without Docker, both run natively", " {}"),
     "compose/base.yaml": ("services:", " # {}"),
     "compose/prod.yaml": ("services:", " # {}"),
     "compose/settings.toml": ("SITE_ADDRESS", " # {}"),
@@ -26,7 +26,7 @@ BESIDE = {
     "docker/proxy/caddy/Caddyfile": ("\thttp_port", " # {}"),
     f"{PAGES}/error.css": ("  --paper:", " /* {} */"),
     "docker/service.Dockerfile": ("# One Dockerfile for every Python service", " {}"),
-    "docs/deploy.md": ("A program of yours at", " {}"),
+    "docs/deploy.md": ("deploy 3f2a1c9 (now", " # {}"),
     "pyproject.toml": ("minversion = ", " # {}"),
     "services/web/src/web/app.py": ("from web import ", "  # {}"),
     "services/web/src/web/settings.py": ("class Settings(settings.Settings):", "  # {}"),

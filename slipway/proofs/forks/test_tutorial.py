@@ -18,11 +18,11 @@ from slipway.proofs.harness import ROOT, Stack, free_port, ports, wait_until
 pytestmark = pytest.mark.containers
 BLOCK = re.compile(r"```(console|diff)\n(.*?)```", re.DOTALL)
 EDITED = re.compile(r"`(services/\S+)`")
-PATIENCE = 600  # seconds for a command, cold image builds included
+TIMEOUT = 600  # seconds for a command, cold image builds included
 
 
 class Reader:
-    """Somebody who types what the page says, in the directory that they are in."""
+    """A reader who types what the page says, in the directory that they are in."""
 
     def __init__(self, directory: Path, environment: dict[str, str], other: dict[str, str], first: str) -> None:
         self.directory, self.environment, self.other = directory, environment, other
@@ -64,7 +64,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         print(f"{time.monotonic() - began:6.1f} s  {command}")
@@ -83,7 +83,7 @@ class Reader:
             stderr=self.log,
             start_new_session=True,
         )
-        wait_until("the development server", self.answers, PATIENCE)
+        wait_until("the development server", self.answers, TIMEOUT)
 
     def answers(self) -> bool:
         if self.background.poll() is not None:

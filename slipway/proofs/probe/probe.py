@@ -64,7 +64,7 @@ def store(title: str) -> int:
 
 @blueprint.route("/form", methods=["GET", "POST"])
 def form() -> str:
-    """What was typed is stored, for whoever was shown the form in the same session."""
+    """What was typed is stored, for a client that was shown the form in the same session."""
     if request.method == "GET":
         session["shown"] = True
         return render_template_string(FORM)

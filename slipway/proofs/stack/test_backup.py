@@ -144,7 +144,7 @@ def test_backup_volume_destroyed_restore_the_same_rows_and_no_restart(stack):
 
 
 class Visitor:
-    """Somebody who reads the rows over the proxy all the time."""
+    """A client that reads the rows over the proxy all the time."""
 
     def __init__(self, stack):
         self.stack, self.answers, self.last, self.done = stack, [], "", threading.Event()

@@ -1,4 +1,4 @@
-"""What the proxy promises, whoever asks and whatever is behind it."""
+"""What the proxy promises, for any client and whatever is behind it."""
 
 import hashlib
 import json

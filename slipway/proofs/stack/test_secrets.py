@@ -1,4 +1,4 @@
-"""Secrets change while the app serves, and nobody notices."""
+"""Secrets change while the app serves, unnoticed."""
 
 import re
 import subprocess
@@ -84,13 +84,13 @@ def test_a_password_is_changed_while_serving_and_the_old_one_is_refused(stack, n
     assert "password authentication failed" in run.stderr
 
 
-# Logs in anew, as the app does, until its input ends; prints how often, and how often in vain.
+# Logs in again and again, as the app does, until its input ends; prints how often, and how often in vain.
 LOGIN = """
 import select, sys
 from sqlalchemy import text
 from chassis.db.engine import create_engine
-from chassis.process.entrypoint import settings_class
-engine, good, bad = create_engine(settings_class().load()), 0, 0
+from chassis.settings import of_service
+engine, good, bad = create_engine(of_service().load()), 0, 0
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     try:

@@ -59,12 +59,12 @@ def test_an_unusual_but_valid_title_is_kept(client, add, title):
 def test_a_note_with_a_long_title_is_refused_with_the_field_named(client):
     answer = client.post("/api/notes", json={"title": "t" * 201})
     assert answer.status_code == 422
-    fault = {"pointer": "#/title", "detail": "This has 201 characters; 200 is the most."}
-    assert problem(answer)["errors"] == [fault]
+    error = {"pointer": "#/title", "detail": "This has 201 characters; 200 is the most."}
+    assert problem(answer)["errors"] == [error]
 
 
 @pytest.mark.parametrize("keys", [[f"{number:05}" for number in range(60_000)], ["\x00" * 150_000], ["é" * 150_000]])
-def test_of_many_faults_or_long_names_an_answer_tells_only_so_much(client, keys):
+def test_of_many_errors_or_long_names_an_answer_tells_only_so_much(client, keys):
     answer = client.post("/api/notes", json={"title": 7} | dict.fromkeys(keys))
     assert answer.status_code == 422
     assert len(answer.data) < 10_000
@@ -74,7 +74,7 @@ def test_of_many_faults_or_long_names_an_answer_tells_only_so_much(client, keys)
     assert f"{1 + len(keys)} values are not valid" in answer.json["detail"]
 
 
-def test_every_fault_is_told_at_once(client):
+def test_every_error_is_told_at_once(client):
     answer = client.post("/api/notes", json={"title": 7, "body": "b" * 10_001, "colour/~": "red"})
     assert answer.status_code == 422
     assert {each["pointer"]: each["detail"] for each in problem(answer)["errors"]} == {
@@ -103,7 +103,7 @@ def test_every_fault_is_told_at_once(client):
         ("title", "#", "The body must be an object."),
     ],
 )
-def test_a_fault_is_told_with_where_it_is(client, body, pointer, detail):
+def test_a_error_is_told_with_where_it_is(client, body, pointer, detail):
     answer = client.post("/api/notes", json=body)
     assert answer.status_code == 422
     assert problem(answer)["errors"] == [{"pointer": pointer, "detail": detail}]
@@ -222,9 +222,9 @@ def test_a_page_past_the_last_is_empty(client, add):
 def test_a_page_that_can_not_be_is_refused_with_the_parameter_named(client, name, value):
     answer = client.get("/api/notes", query_string={name: value})
     assert answer.status_code == 422
-    (fault,) = problem(answer)["errors"]
-    assert fault["parameter"] == name
-    assert fault["detail"].startswith("This must be a whole number from 1 to ")
+    (error,) = problem(answer)["errors"]
+    assert error["parameter"] == name
+    assert error["detail"].startswith("This must be a whole number from 1 to ")
 
 
 def test_a_parameter_that_is_given_twice_is_refused(client):

@@ -54,7 +54,7 @@ def test_a_note_shows_its_text_as_it_was_written(browser, note):
 
 
 @pytest.mark.parametrize(
-    ("field", "title", "body", "fault"),
+    ("field", "title", "body", "error"),
     [
         ("title", LONG_TITLE, "", "This has 201 characters; 200 is the most."),
         ("title", "", "kept", "This must not be empty."),
@@ -64,10 +64,10 @@ def test_a_note_shows_its_text_as_it_was_written(browser, note):
         ("body", "kept", "a\0b", "This must not contain NUL characters."),
     ],
 )
-def test_a_fault_stands_beside_its_field_and_nothing_is_saved(browser, field, title, body, fault):
+def test_a_error_stands_beside_its_field_and_nothing_is_saved(browser, field, title, body, error):
     page = browser.send("/notes/new", title=title, body=body)
     assert page.status == 422
-    assert fault in page.describes(field)
+    assert error in page.describes(field)
     assert "Nothing was saved yet" in page.text
     assert "No notes yet" in browser.open("/notes").text
 
@@ -78,7 +78,7 @@ def test_what_was_typed_is_kept_when_it_is_refused(browser):
     assert page.value("body").splitlines() == ["", 'A "quoted" <b>line</b>', "and another"]
 
 
-def test_both_faults_are_told_at_once(browser):
+def test_both_errors_are_told_at_once(browser):
     page = browser.send("/notes/new", title="", body="b" * 10_001)
     assert "must not be empty" in page.describes("title")
     assert "10,000 is the most" in page.describes("body")

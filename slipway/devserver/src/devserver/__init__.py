@@ -2,8 +2,8 @@
 
 One process (`supervisor`) owns the port, watches the sources (`sources`) and has every library loaded. For
 each saved state of the code it forks one (`generation`): gunicorn as in production, with our own code
-imported anew, behind a layer (`layer`) that adds the live refresh, the error page and what the SQL took.
-What serves nothing is begun anew by `program`.
+imported again, behind a layer (`layer`) that adds the live refresh, the error page and what the SQL took.
+What serves nothing is restarted by `program`.
 
 Loaded by nothing but that command, and in no production image.
 """

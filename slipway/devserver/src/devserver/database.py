@@ -59,7 +59,7 @@ def problem(revisions: Revisions, current: set[str]) -> str:
     if unknown := current - revisions.known:
         return (
             f"The database has a migration that is not among yours ({', '.join(sorted(unknown))}), another branch's "
-            "maybe: go back to that branch, or `make reset-db` makes the database anew."
+            "maybe: go back to that branch, or `make reset-db` makes the database again."
         )
     if revisions.behind(current):
         missing = ", ".join(sorted(revisions.heads - current))

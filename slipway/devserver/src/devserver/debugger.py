@@ -1,6 +1,6 @@
 """Werkzeug's interactive debugger, for this machine alone: a Python prompt in each frame of an error.
 
-Whoever reaches it runs code. So it wants all of: a connection from this machine, a Host that names this
+A client that reaches it runs code. So it wants all of: a connection from this machine, a Host that names this
 machine (else any web page could have its own name point here), no proxy in between, and the PIN that
 stands in the log of `make dev`. Everybody else gets a 404.
 """
@@ -74,14 +74,14 @@ class Debugger:
     def page(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         wanted = parse_qs(environ.get("QUERY_STRING", "")).get("id", [""])[0]
         if not (trace := self.errors.get(wanted)):
-            return NotFound("This error is gone: the code was loaded anew since.")(environ, start_response)
+            return NotFound("This error is gone: the code was loaded again since.")(environ, start_response)
         trusted = bool(self.werkzeug.check_pin_trust(environ))
         html = trace.render_debugger_html(evalex=True, secret=self.werkzeug.secret, evalex_trusted=trusted)
         return Response(html, mimetype="text/html", headers={"Cache-Control": "no-store"})(environ, start_response)
 
 
 def gateway(root: Path = Path("/")) -> str | None:
-    """The default gateway of a container; None elsewhere, where it would be somebody's router."""
+    """The default gateway of a container; None elsewhere, where it would be another router."""
     if not any((root / marker).exists() for marker in (".dockerenv", "run/.containerenv")):
         return None
     with suppress(OSError, ValueError, IndexError):

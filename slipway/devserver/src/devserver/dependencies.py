@@ -19,7 +19,7 @@ class Declared:
         if not differing:
             return []
         text = f"{', '.join(differing)} changed: stop `make dev` and start it again, which installs what is new."
-        return [text if "uv.lock" in differing else f"{text} First run `uv lock`."]
+        return [text if "uv.lock" in differing else f"{text} First run `make lock`."]
 
     def read(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

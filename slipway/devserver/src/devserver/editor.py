@@ -2,7 +2,7 @@
 
 The port speaks the Debug Adapter Protocol (microsoft.github.io/debug-adapter-protocol): VS Code, PyCharm and
 others attach to it. A save restarts nothing meanwhile, or the line that the editor stands on would be another
-file's. When the editor detaches the app starts anew, on what was saved, and waits again.
+file's. When the editor detaches the app restarts, on what was saved, and waits again.
 """
 
 import logging
@@ -55,7 +55,7 @@ def end_with_session() -> None:
     tick = threading.Event()
     while debugpy.is_client_connected():
         tick.wait(0.1)
-    log.info("the editor has detached: starting anew")
+    log.info("the editor has detached: restarting")
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -23,7 +23,7 @@ from devserver.page import Broken
 if TYPE_CHECKING:
     from devserver.supervisor import Supervisor
 
-PATIENCE = 3600  # seconds that a request on old code may take to finish: only a stop hurries it
+TIMEOUT = 3600  # seconds that a request on old code may take to finish: only a stop hurries it
 
 log = logging.getLogger("dev")
 
@@ -108,7 +108,7 @@ class Served:
             "workers": 1,
             "preload_app": True,
             "keepalive": 0,  # no connection outlives its answer, so none is cut by a reload
-            "graceful_timeout": PATIENCE,
+            "graceful_timeout": TIMEOUT,
             "loglevel": "warning",
             "control_socket_disable": True,
             "worker_tmp_dir": shm.FOLDER,

@@ -62,7 +62,7 @@ class Layer:
     def explain(
         self, error: BaseException, environ: dict, request_id: str, statements: list[sql.Statement], contexts: list
     ) -> tuple[str, bytes]:
-        """The error page, with the way into the debugger for whoever may go there."""
+        """The error page, with the way into the debugger for those who may go there."""
         hints, link = [*self.migrations.notices, *self.dependencies], ""
         if request_id and self.debugger.allows(environ):
             self.debugger.keep(request_id, error, contexts)

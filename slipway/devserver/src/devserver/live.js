@@ -7,7 +7,7 @@
   const FRESH = 10 * 60 * 1000; // for how long input that was kept is put back
 
   // One connection for all pages: a browser has six a host, and twenty tabs are nothing unusual. Of those
-  // that somebody sees, one holds the lock, listens and tells the others; a hidden one catches up later.
+  // that is visible, one holds the lock, listens and tells the others; a hidden one catches up later.
   const channel = new BroadcastChannel("live");
   const alone = navigator.locks ? navigator.locks.request.bind(navigator.locks) : (name, options, listen) => listen();
   let asking = null, source = null, release = null, latest = null;
@@ -78,7 +78,7 @@
     }
   };
 
-  // What somebody has typed outlives the reload, and the error page in between; no password, no file.
+  // What was typed outlives the reload, and the error page in between; no password, no file.
   const fields = () =>
     [...document.querySelectorAll("input[name], textarea[name], select[name]")].filter(
       (field) => !["password", "file", "hidden", "submit", "button", "image", "reset"].includes(field.type),

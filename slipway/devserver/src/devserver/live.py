@@ -26,7 +26,7 @@ DOCUMENT = re.compile(rb"\s*(<!doctype|<html)", re.IGNORECASE)
 
 
 class Hub:
-    """The open connections. Nobody's slowness counts: who can't take an event is cut, and comes again."""
+    """The open connections. A slow one holds up none: it is cut, and connects again."""
 
     def __init__(self, selector: BaseSelector) -> None:
         self.selector, self.clients, self.event = selector, set(), HEAD
@@ -74,7 +74,7 @@ class Hub:
 
 
 def hand_over(environ: dict, channel: socket.socket) -> None:
-    """Gives the request's connection to the supervisor, and gunicorn one that nobody listens to in its place,
+    """Gives the request's connection to the supervisor, and gunicorn one that leads nowhere in its place,
     since it shuts down what it closes. Raises ConnectionResetError, which it takes for a client that left."""
     connection = environ["gunicorn.socket"]
     socket.send_fds(channel, [b"{}"], [connection.fileno()])

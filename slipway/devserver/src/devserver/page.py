@@ -1,4 +1,4 @@
-"""An exception as a page that is worth reading; as plain text for whoever did not ask for HTML."""
+"""An exception as a page that is worth reading; as plain text for clients that did not ask for HTML."""
 
 import linecache
 import os
@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader
 from werkzeug.datastructures import EnvironHeaders, MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from chassis.settings import SettingsError
 from devserver import sql
 
 FORM = "devserver.form"  # in the environ: the form, where the app has parsed it
@@ -90,7 +91,7 @@ def answer(root: Path, error: BaseException, environ: dict, **context: Any) -> t
     page = templates.get_template("error.html").render(
         kind=type(error).__name__,
         message=str(error) or "no message",
-        faults=getattr(error, "faults", None),
+        errors=error.errors if isinstance(error, SettingsError) else None,
         method=environ["REQUEST_METHOD"],
         path=environ.get("RAW_URI") or environ.get("PATH_INFO", ""),
         frames=[frame for frame in found if frame.ours] or found[:1],

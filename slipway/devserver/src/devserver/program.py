@@ -1,4 +1,4 @@
-"""A program that serves nothing, begun anew at every save: `python -m devserver.program`.
+"""A program that serves nothing, restarted at every save: `python -m devserver.program`.
 
 The one before goes as in production, its round of work finished, so that no two are ever at it. Where that
 takes over GRACEFUL_TIMEOUT seconds, a second SIGTERM breaks the round off, and after as long again SIGKILL.
@@ -36,7 +36,7 @@ class Restarter:
         self.selector = selectors.DefaultSelector()
         self.watch = waiting.Watch(Sources(root, service), self.selector, reload, self.follow)
         self.dependencies = dependencies.Declared(root)
-        self.patience = float(os.environ.get("GRACEFUL_TIMEOUT") or 2)
+        self.timeout = float(os.environ.get("GRACEFUL_TIMEOUT") or 2)
         self.process: subprocess.Popen | None = None
         self.again = self.stopping = False
         self.due = math.inf  # when the program is told to end, or told again
@@ -84,11 +84,11 @@ class Restarter:
         """Looks whether the program has ended, and hurries one that is late in doing so."""
         if self.process and self.process.poll() is not None:
             if self.due == math.inf:
-                log.error("it ended by itself, with status %d: the next save begins it anew", self.process.returncode)
+                log.error("it ended by itself, with status %d: the next save restarts it", self.process.returncode)
             self.process = None
         if self.process and monotonic() >= self.due:
             self.process.send_signal(next(self.means, signal.SIGKILL))
-            self.due = monotonic() + self.patience
+            self.due = monotonic() + self.timeout
         if self.process is None and self.again and not self.stopping:
             self.start()
 

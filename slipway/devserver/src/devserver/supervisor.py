@@ -21,7 +21,7 @@ from devserver.live import Hub
 from devserver.sources import Kind, Sources
 from devserver.state import State
 
-LISTENER = "DEV_LISTENER"  # the port's descriptor, where this process has started itself anew
+LISTENER = "DEV_LISTENER"  # the port's descriptor, where this process has restarted itself
 
 log = logging.getLogger("dev")
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def listener() -> socket.socket:
-    """The port, from before a start anew where there was one. It is handed a connection once a request has
+    """The port, from before a restart where there was one. It is handed a connection once a request has
     come over it: one that a browser has opened in advance waits for the newest code."""
     if (inherited := os.environ.pop(LISTENER, None)) is not None:
         return socket.socket(fileno=int(inherited))
@@ -120,7 +120,7 @@ class Supervisor:
         if subprocess.run(check, check=False).returncode:
             log.error("%s changed, and the development server can't be imported: it goes on as it was", named)
             return
-        log.info("%s changed: the development server starts anew", named)
+        log.info("%s changed: the development server restarts", named)
         self.stop()
         self.hub.close()
         self.port.set_inheritable(True)

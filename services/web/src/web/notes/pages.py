@@ -35,7 +35,7 @@ def add() -> Answer:
     try:
         note = store.add(submitted())
     except Invalid as error:
-        return form(request.form, error.faults)
+        return form(request.form, error.by_field)
     flash(f"“{note.title}” was added.")
     return redirect(url_for(".index"), 303)
 
@@ -48,7 +48,7 @@ def edit(note_id: int) -> Answer:
     try:
         note = store.change(note_id, submitted())
     except Invalid as error:
-        return form(request.form, error.faults, note)
+        return form(request.form, error.by_field, note)
     flash(f"“{note.title}” was saved.")
     return redirect(url_for(".show", note_id=note_id), 303)
 
@@ -74,15 +74,15 @@ def page_number() -> int:
 def submitted() -> NoteFields:
     """The form's note. Raises Invalid."""
     title, body = request.form.get("title", ""), request.form.get("body", "")
-    # Counted as whoever typed it counts: browsers send CRLF for a line break, one character.
+    # Counted as the person who typed it counts: browsers send CRLF for a line break, one character.
     values = {"title": title.strip(), "body": body.replace("\r\n", "\n")}
     return validation.check(NoteFields, values)
 
 
-def form(values: dict, faults: dict | None = None, note: store.Note | None = None) -> Answer:
+def form(values: dict, errors: dict | None = None, note: store.Note | None = None) -> Answer:
     """The form with what was typed, and with what is wrong beside each field."""
-    status = 422 if faults else 200
-    page = render_template("notes/form.html", values=values, faults=faults or {}, note=note, limits=rules)
+    status = 422 if errors else 200
+    page = render_template("notes/form.html", values=values, errors=errors or {}, note=note, limits=rules)
     return page, status
 
 

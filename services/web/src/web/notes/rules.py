@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-LONGEST_TITLE = 200  # characters
-LONGEST_BODY = 10_000
+MAX_TITLE = 200  # characters
+MAX_BODY = 10_000
 
 # Control characters, line breaks, and the byte order mark: none belongs in a line of text. Python
 # and ECMAScript, whose patterns OpenAPI uses, also disagree on which of them \s means.
@@ -15,7 +15,7 @@ Title = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=LONGEST_TITLE,
+        max_length=MAX_TITLE,
         # Something besides white space; (?!\n) since Python's $ would let a last line break pass.
         pattern=rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$(?!\n)",
         extra={"pattern": "This must be one line, without control characters."},
@@ -25,7 +25,7 @@ Title = Annotated[
 Body = Annotated[
     str,
     Meta(
-        max_length=LONGEST_BODY,
+        max_length=MAX_BODY,
         pattern=r"^[^\u0000]*$",  # which Postgres can't store
         extra={"pattern": "This must not contain NUL characters."},
         examples=["It is lower than it looks."],

@@ -63,7 +63,7 @@ def remove(note_id: int) -> Note:
 
 
 def _locked(note_id: int) -> Note:
-    """Whoever else changes or removes it waits: the second remover gets a 404, not an error."""
+    """Another change or removal waits: the second remover gets a 404, not an error."""
     return _found(note_id, session().get(Note, note_id, with_for_update=True))
 
 

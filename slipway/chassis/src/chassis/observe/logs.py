@@ -18,7 +18,7 @@ import msgspec
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 PIPE_BUF = 4096  # bytes, Linux
-LONGEST_TEXTS = (2500, 1000, 400, 100, 30)  # characters of one value, tried on a line that is too long
+TEXT_LIMITS = (2500, 1000, 400, 100, 30)  # characters of one value, tried on a line that is too long
 HOST = socket.gethostname()
 SERVICE = os.environ.get("SERVICE", "")
 
@@ -70,7 +70,7 @@ class PipeHandler(logging.Handler):
     """Writes lines to a pipe and never waits for its reader: a full one drops them, and says how many.
 
     At most PIPE_BUF bytes go at a time, since only so much is written whole or not at all, and is not
-    mixed with another worker's (pipe(7)); a longer line is cut. The pipe is opened anew: the non-blocking
+    mixed with another worker's (pipe(7)); a longer line is cut. The pipe is opened once more: the non-blocking
     mode then is this handler's alone, and a print() elsewhere keeps waiting as it expects to.
 
     A write gives up the interpreter and wakes the reader: a third of the time of a small request. After
@@ -79,7 +79,7 @@ class PipeHandler(logging.Handler):
     """
 
     GATHER = 0.01  # seconds: what a worker that is killed may owe to the log
-    MOST = 1000  # lines that may wait
+    MAX_WAITING = 1000  # lines that may wait
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class PipeHandler(logging.Handler):
             self.waiting.set()
 
     def may_wait(self) -> bool:
-        return monotonic() - self.written < self.GATHER and len(self.lines) < self.MOST
+        return monotonic() - self.written < self.GATHER and len(self.lines) < self.MAX_WAITING
 
     def flush(self) -> None:
         with self.lock:
@@ -145,11 +145,11 @@ class PipeHandler(logging.Handler):
         except BlockingIOError:
             self.dropped += len(lines)
         except BrokenPipeError:
-            pass  # the reader is gone, and nobody is left to tell
+            pass  # the reader is gone, and there is nothing left to tell
 
     def line(self, record: logging.LogRecord) -> bytes:
         line = self.encode(record)
-        for limit in LONGEST_TEXTS:
+        for limit in TEXT_LIMITS:
             if len(line) <= PIPE_BUF:
                 break
             line = self.encode(shortened(record, limit))

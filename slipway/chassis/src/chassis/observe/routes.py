@@ -1,4 +1,4 @@
-"""The operational routes, which what runs a service asks, and nobody reads. Named here, and nowhere else."""
+"""The operational routes: what the proxy, monitoring and operators ask a service. Named once, here."""
 
 LIVE, READY = "/health/live", "/health/ready"
 METRICS, STATUS, VERSION = "/metrics", "/status", "/version"

@@ -18,7 +18,7 @@ from chassis.observe.exits import CONFIG, UNAVAILABLE, fail, settings_or_exit
 from chassis.settings import Settings
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts, doubling
+FIRST_PAUSE, MAX_PAUSE = 0.1, 2.0  # seconds between attempts, doubling
 
 log = logging.getLogger("entrypoint")
 
@@ -87,7 +87,7 @@ def wait_for_postgres(settings: Settings) -> None:
             if pause == FIRST_PAUSE:
                 log.info("waiting for Postgres at %s: %s", address, waits.reason(error))
             sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, MAX_PAUSE)
         else:
             log.info("Postgres answers", extra={"waited": round(monotonic() - start, 3)})
             return

@@ -7,7 +7,7 @@ A service subclasses `Settings` and adds its own, one line each:
         orders_per_page: int = setting(20, "Orders on one page.", minimum=1)
 
 The variable's name is the field's, in capitals. A field made with `secret=True` may also come from
-the file that `<NAME>_FILE` names. `load()` reports every fault at once and never echoes a secret.
+the file that `<NAME>_FILE` names. `load()` reports every error at once and never echoes a secret.
 """
 
 import importlib
@@ -33,12 +33,12 @@ TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class SettingsError(Exception):
-    """The environment is not usable; `faults` holds one sentence a fault."""
+    """The environment is not usable; `errors` holds one sentence each."""
 
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
-        count = "1 setting is" if len(faults) == 1 else f"{len(faults)} settings are"
-        super().__init__(f"{count} wrong: {' '.join(faults)}")
+    def __init__(self, errors: list[str]) -> None:
+        self.errors = errors
+        count = "1 setting is" if len(errors) == 1 else f"{len(errors)} settings are"
+        super().__init__(f"{count} wrong: {' '.join(errors)}")
 
 
 def setting(
@@ -67,12 +67,7 @@ class Settings:
     secret_key: str = setting("", "Signs sessions and form tokens; 32 characters or more.", secret=True)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("INFO", "The least that is logged.")
     log_format: Literal["json", "text"] = setting("json", "One JSON object a line, or text for people.")
-    trusted_proxies: int = setting(
-        0,
-        "Proxies in front whose X-Forwarded-* headers count; compose sets 1.",
-        minimum=0,
-        maximum=9,
-    )
+    trusted_proxies: int = setting(0, "Proxies in front whose X-Forwarded-* headers count.", minimum=0, maximum=9)
 
     trusted_origins: str = setting(
         "", "Other sites whose pages may send what changes something, by commas, such as https://app.example.org."
@@ -83,7 +78,7 @@ class Settings:
     )
 
     status_token: str = setting(
-        "", "Opens /status in production; 32 characters or more. Without one nobody may.", secret=True
+        "", "Opens /status in production; 32 characters or more. Without one, no one may.", secret=True
     )
     status_peers: str = setting(
         "", "The service's replicas, host:port each, by commas, for /status and health; compose sets them."
@@ -94,25 +89,10 @@ class Settings:
     port: int = setting(8000, "The port that the server listens on.", minimum=1, maximum=65535)
     url_prefix: str = setting("", "What the service's addresses begin with, such as /billing.")
     vite_url: str = setting("", "Vite's dev server, such as http://localhost:5173, while developing a UI bundle.")
-    web_concurrency: int = setting(
-        0,
-        "Worker processes; 0 takes one a CPU and 96 MB of the container, four at the most.",
-        minimum=0,
-        maximum=64,
-    )
+    web_concurrency: int = setting(0, "Worker processes; 0: one a CPU and 96 MB, four at most.", minimum=0, maximum=64)
     web_threads: int = setting(8, "Threads a worker, and its share of database connections.", minimum=1, maximum=256)
-    drain_delay: float = setting(
-        4.0,
-        "Seconds from SIGTERM during which the server still accepts, so that the proxy notices.",
-        minimum=0,
-        maximum=300,
-    )
-    graceful_timeout: int = setting(
-        20,
-        "Seconds after the drain that requests in flight have to finish.",
-        minimum=1,
-        maximum=600,
-    )
+    drain_delay: float = setting(4.0, "Seconds from SIGTERM while it still accepts.", minimum=0, maximum=300)
+    graceful_timeout: int = setting(20, "Seconds after the drain for requests in flight.", minimum=1, maximum=600)
     request_timeout: float = setting(
         60.0,
         "Seconds after which a request counts as hung and its worker is replaced; what its client takes is left out.",
@@ -126,29 +106,21 @@ class Settings:
     database_name: str = setting("", "The database; without it the one that is called like the service.")
     database_user: str = setting("", "The role that the service connects as; without it, the same.")
     database_password: str = setting("", "That role's password.", secret=True)
-    database_wait: float = setting(
-        30.0,
-        "Seconds that the entrypoint waits for a database that does not answer yet.",
-        minimum=0,
-        maximum=3600,
-    )
+    database_wait: float = setting(30.0, "Seconds that the entrypoint waits for Postgres.", minimum=0, maximum=3600)
     database_wait_commands: str = setting(
         "gunicorn,flask,chassis.db.migrations,chassis.process.release",
         "The commands before which the entrypoint waits; others start at once.",
     )
     database_connect_timeout: int = setting(3, "Seconds to open a connection.", minimum=1, maximum=60)
     database_statement_timeout: float = setting(
-        10.0, "Seconds after which Postgres cancels a statement.", minimum=0.1, maximum=600
+        10.0, "Seconds after which a statement is cancelled.", minimum=0.1, maximum=600
     )
     database_pool_timeout: float = setting(
-        3.0,
-        "Seconds that a request waits for a free connection before it answers 503.",
-        minimum=0.1,
-        maximum=60,
+        3.0, "Seconds that a request waits for a connection.", minimum=0.1, maximum=60
     )
 
     def __post_init__(self) -> None:
-        """A hook for a service's own rules: raise SettingsError with the faults."""
+        """A hook for a service's own rules: raise SettingsError with the errors."""
 
     @property
     def production(self) -> bool:
@@ -175,11 +147,11 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Reads the environment (then `.env`, for what it leaves out), or just the mapping given.
 
-        Raises SettingsError with every fault found. An empty value counts as not set.
+        Raises SettingsError with every error found. An empty value counts as not set.
         """
         if environ is None:
             environ = {**read_dotenv(), **os.environ}
-        faults: list[str] = []
+        errors: list[str] = []
         types = get_type_hints(cls)
         values = {}
         for each in fields(cls):
@@ -188,37 +160,37 @@ class Settings:
                 if text is not None:
                     values[each.name] = _parse(each, types[each.name], text)
             except ValueError as error:
-                faults.append(f"{each.name.upper()} {error}")
-        wrong = {fault.split(" ", 1)[0] for fault in faults}
-        faults += [fault for fault in cls._cross_check(values, environ) if fault.split(" ", 1)[0] not in wrong]
-        if faults:
-            raise SettingsError(faults)
+                errors.append(f"{each.name.upper()} {error}")
+        wrong = {error.split(" ", 1)[0] for error in errors}
+        errors += [error for error in cls._cross_check(values, environ) if error.split(" ", 1)[0] not in wrong]
+        if errors:
+            raise SettingsError(errors)
         return cls(**values)
 
     @classmethod
     def _cross_check(cls, values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
         """Faults that take more than one setting to see."""
-        faults, placeholders = [], {}
+        errors, placeholders = [], {}
         production = values.get("app_env", "production") == "production"
         if cls.uses_secret_key:
             placeholders["SECRET_KEY"] = values.get("secret_key", "")
-            faults += _check_key(placeholders["SECRET_KEY"], production)
+            errors += _check_key(placeholders["SECRET_KEY"], production)
         if token := values.get("status_token", ""):
             placeholders["STATUS_TOKEN"] = token
             if production and len(token) < 32:
-                faults.append("STATUS_TOKEN is shorter than 32 characters. `make init` writes a good one.")
+                errors.append("STATUS_TOKEN is shorter than 32 characters. `make init` writes a good one.")
         if cls.uses_database:
             placeholders["DATABASE_PASSWORD"], wrong = _check_database(values, environ)
-            faults += wrong
+            errors += wrong
         if (prefix := values.get("url_prefix", "")) and not PREFIX(prefix):
-            faults.append(f"URL_PREFIX must look like /billing, not {prefix!r}.")
+            errors.append(f"URL_PREFIX must look like /billing, not {prefix!r}.")
         if production:
-            faults += [
+            errors += [
                 f"{name} is a placeholder, which production refuses. `make init` writes a good one."
                 for name, value in placeholders.items()
                 if value.lower().startswith(PLACEHOLDERS)
             ]
-        return faults
+        return errors
 
 
 def of_service() -> type[Settings]:
@@ -289,14 +261,14 @@ def _check_key(key: str, production: bool) -> list[str]:
 
 def _check_database(values: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, list[str]]:
     """The password that it would use, and what is wrong with its address."""
-    password, faults = values.get("database_password", ""), []
+    password, errors = values.get("database_password", ""), []
     if url := values.get("database_url", ""):
         if environ.get("DATABASE_HOST"):
-            faults.append("DATABASE_URL and DATABASE_HOST are both set: remove one of them.")
+            errors.append("DATABASE_URL and DATABASE_HOST are both set: remove one of them.")
         try:
             password = Address.from_url(url).password
         except ValueError as error:
-            faults.append(f"DATABASE_URL {error}.")
+            errors.append(f"DATABASE_URL {error}.")
     elif not values.get("database_host"):
-        faults.append("DATABASE_URL is not set, and neither is DATABASE_HOST: set one of them.")
-    return password, faults
+        errors.append("DATABASE_URL is not set, and neither is DATABASE_HOST: set one of them.")
+    return password, errors

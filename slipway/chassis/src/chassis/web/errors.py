@@ -1,4 +1,4 @@
-"""Errors, told to whoever asked: a page for browsers, problem details (RFC 9457) for programs."""
+"""Errors as the client wants them: a page for browsers, problem details (RFC 9457) for programs."""
 
 from flask import Flask, current_app, render_template, request
 from jinja2 import TemplateNotFound

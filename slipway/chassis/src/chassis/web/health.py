@@ -2,7 +2,7 @@
 
 Live means that this process answers; it never asks the database, since a restart would not mend
 that. Ready means that it should get traffic: the database answers and has this release's revision
-or a later one, and nobody asked it to stop.
+or a later one, and it was not asked to stop.
 """
 
 import json

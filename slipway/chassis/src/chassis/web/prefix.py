@@ -35,7 +35,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     def refuse_elsewhere() -> Response | None:
         below = request.script_root == prefix
         if not below and request.path == "/":
-            return redirect(f"{prefix}/", 308)  # whoever types the port alone, in development
+            return redirect(f"{prefix}/", 308)  # the port typed alone, in development
         return None if below != is_internal(request.path) else abort(404)
 
     app.before_request(refuse_elsewhere)

@@ -1,4 +1,4 @@
-"""`/status`: how the service is, for whoever develops it or has the token.
+"""`/status`: how the service is, for its developers and for those who have the token.
 
 In production the public learns name, version and "up". The rest takes STATUS_TOKEN: as `Authorization:
 Bearer …`, or typed into the page's form, which gives a cookie for a working day. It is never taken

@@ -1,6 +1,6 @@
-"""Input against a msgspec Struct: its faults at once, each with its field and what is wrong.
+"""Input against a msgspec Struct: its errors at once, each with its field and what is wrong.
 
-msgspec stops at the first fault; a person who fills in a form, and a program, want all of them.
+msgspec stops at the first error; a person who fills in a form, and a program, want all of them.
 """
 
 from collections.abc import Mapping
@@ -20,31 +20,31 @@ MAX_NAME = MAX_REASON = 200  # characters
 
 
 class Invalid(UnprocessableEntity):
-    """422; `faults` maps a field's name (None: all of it) to what is wrong, a full sentence."""
+    """422; `by_field` maps a field's name (None: all of it) to what is wrong, a full sentence."""
 
-    def __init__(self, faults: dict[str | None, str]) -> None:
-        self.faults = faults
-        self.errors = [pointer(name, detail) for name, detail in islice(faults.items(), MAX_ERRORS)]
-        count = "One value is" if len(faults) == 1 else f"{len(faults)} values are"
-        more = len(faults) - len(self.errors)
+    def __init__(self, by_field: dict[str | None, str]) -> None:
+        self.by_field = by_field
+        self.errors = [pointer(name, detail) for name, detail in islice(by_field.items(), MAX_ERRORS)]
+        count = "One value is" if len(by_field) == 1 else f"{len(by_field)} values are"
+        more = len(by_field) - len(self.errors)
         super().__init__(f"{count} not valid." + (f" {more} of them are not named here." if more else ""))
 
 
 def check(kind: type[T], values: Mapping[str, Any], *, strict: bool = True) -> T:
     """The values as a `kind`; text may stand for numbers unless strict. Raises Invalid."""
     known = {each.encode_name: each for each in msgspec.structs.fields(kind)}
-    faults, valid = {}, {}
+    by_field, valid = {}, {}
     for name, each in known.items():
         if name in values:
             try:
                 valid[each.name] = msgspec.convert(values[name], each.type, strict=strict)
             except msgspec.ValidationError as error:
-                faults[name] = explain(each.type, values[name], error)
+                by_field[name] = explain(each.type, values[name], error)
         elif each.required:
-            faults[name] = "This is required."
-    faults |= {name: "There is no such field." for name in values if name not in known}
-    if faults:
-        raise Invalid(faults)
+            by_field[name] = "This is required."
+    by_field |= {name: "There is no such field." for name in values if name not in known}
+    if by_field:
+        raise Invalid(by_field)
     return kind(**valid)
 
 
@@ -72,7 +72,7 @@ def query(kind: type[T]) -> T:
             raise Invalid(dict.fromkeys(repeated, "This must be given once."))
         return check(kind, {name: value for name, (value,) in given.items()}, strict=False)
     except Invalid as error:
-        error.errors = [{"parameter": name, "detail": text} for name, text in error.faults.items()]
+        error.errors = [{"parameter": name, "detail": text} for name, text in error.by_field.items()]
         raise
 
 
@@ -83,7 +83,7 @@ def pointer(name: str | None, detail: str) -> dict[str, str]:
 
 
 def explain(kind: Any, value: Any, error: msgspec.ValidationError) -> str:
-    """What is wrong with the value, in words for whoever typed it.
+    """What is wrong with the value, in words for the person who typed it.
 
     A type with a `pattern` says what that means: `Meta(pattern=..., extra={"pattern": "This must ..."})`.
     """

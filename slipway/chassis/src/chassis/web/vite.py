@@ -70,7 +70,7 @@ def _manifest(app: Flask) -> dict:
         where = "`npm run build` makes it, or set VITE_URL to Vite's dev server while developing"
         raise BundleError(f"the UI bundle is missing, there is no {path}: {where}.") from None
     except ValueError:
-        raise BundleError(f"the UI bundle is damaged, {path} is not JSON: `npm run build` makes it anew.") from None
+        raise BundleError(f"the UI bundle is damaged, {path} is not JSON: `npm run build` makes it again.") from None
 
 
 def _from_dev_server(url: str, entry: str) -> Markup:

@@ -1,7 +1,7 @@
-// Renews the board's parts (data-live) from the page that the script's data-from names, while somebody looks.
+// Renews the board's parts (data-live) from the page that the script's data-from names, while the page is visible.
 
 const INTERVAL = 5000; // milliseconds
-const PATIENCE = 10000;
+const TIMEOUT = 10000;
 const source = document.querySelector("script[data-from]").dataset.from;
 const trouble = document.getElementById("trouble");
 let timer;
@@ -12,7 +12,7 @@ function renew(fresh) {
   const chosen = getSelection();
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
-    const inUse = !chosen.isCollapsed && part.contains(chosen.anchorNode); // somebody is copying
+    const inUse = !chosen.isCollapsed && part.contains(chosen.anchorNode); // text is being copied
     if (next && !inUse && next.innerHTML !== part.innerHTML) part.replaceChildren(...next.childNodes);
   }
   document.title = fresh.title;
@@ -21,7 +21,7 @@ function renew(fresh) {
 async function look() {
   clearTimeout(timer);
   try {
-    const answer = await fetch(source, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(source, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(TIMEOUT) });
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (!fresh.getElementById("replicas")) return location.reload(); // the sign-in is over
