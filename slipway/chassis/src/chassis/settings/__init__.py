@@ -64,48 +64,48 @@ class Settings:
     app_env: Literal["production", "development", "test"] = setting(
         "production", "Development shows tracebacks; production refuses placeholder secrets."
     )
-    secret_key: str = setting("", "Signs sessions and form tokens; 32 characters or more.", secret=True)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("INFO", "The least that is logged.")
-    log_format: Literal["json", "text"] = setting("json", "One JSON object a line, or text for people.")
-    trusted_proxies: int = setting(0, "Proxies in front whose X-Forwarded-* headers count.", minimum=0, maximum=9)
+    secret_key: str = setting("", "Signs sessions and form tokens; at least 32 characters.", secret=True)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("INFO", "The lowest level that is logged.")
+    log_format: Literal["json", "text"] = setting("json", "One JSON object per line, or text for people.")
+    trusted_proxies: int = setting(0, "Proxies in front whose X-Forwarded-* headers are trusted.", minimum=0, maximum=9)
 
     trusted_origins: str = setting(
-        "", "Other sites whose pages may send what changes something, by commas, such as https://app.example.org."
+        "", "Other sites whose pages may send changes, comma-separated, such as https://app.example.org."
     )
 
     content_security_policy: str = setting(
-        CONTENT_SECURITY_POLICY, "Where pages may take scripts, styles and all else from, and send to."
+        CONTENT_SECURITY_POLICY, "Where pages may load scripts, styles and everything else from, and send to."
     )
 
     status_token: str = setting(
-        "", "Opens /status in production; 32 characters or more. Without one, no one may.", secret=True
+        "", "Gives access to /status in production; at least 32 characters. Without it, no one has access.", secret=True
     )
     status_peers: str = setting(
-        "", "The service's replicas, host:port each, by commas, for /status and health; compose sets them."
+        "", "The service's replicas, as comma-separated host:port, for /status and health; compose sets them."
     )
 
-    server: Literal["gunicorn"] = setting("gunicorn", "What serves.")
-    bind_address: str = setting("0.0.0.0", "The address that the server listens on.")  # noqa: S104 - a container's own
-    port: int = setting(8000, "The port that the server listens on.", minimum=1, maximum=65535)
-    url_prefix: str = setting("", "What the service's addresses begin with, such as /billing.")
-    vite_url: str = setting("", "Vite's dev server, such as http://localhost:5173, while developing a UI bundle.")
-    web_concurrency: int = setting(0, "Worker processes; 0: one a CPU and 96 MB, four at most.", minimum=0, maximum=64)
-    web_threads: int = setting(8, "Threads a worker, and its share of database connections.", minimum=1, maximum=256)
-    drain_delay: float = setting(4.0, "Seconds from SIGTERM while it still accepts.", minimum=0, maximum=300)
+    server: Literal["gunicorn"] = setting("gunicorn", "The server that runs the app.")
+    bind_address: str = setting("0.0.0.0", "The address on which the server listens.")  # noqa: S104 - a container's own
+    port: int = setting(8000, "The port on which the server listens.", minimum=1, maximum=65535)
+    url_prefix: str = setting("", "The prefix of the service's addresses, such as /billing.")
+    vite_url: str = setting("", "Vite's development server, such as http://localhost:5173, for a UI bundle.")
+    web_concurrency: int = setting(0, "Worker processes; 0: one per CPU and 96 MB, up to four.", minimum=0, maximum=64)
+    web_threads: int = setting(8, "Threads per worker, and the worker's database connections.", minimum=1, maximum=256)
+    drain_delay: float = setting(4.0, "Seconds that it still accepts requests after SIGTERM.", minimum=0, maximum=300)
     graceful_timeout: int = setting(20, "Seconds after the drain for requests in flight.", minimum=1, maximum=600)
     request_timeout: float = setting(
         60.0,
-        "Seconds after which a request counts as hung and its worker is replaced; what its client takes is left out.",
+        "Seconds after which a request counts as hung and its worker is replaced; waits for its client do not count.",
         minimum=1,
         maximum=3600,
     )
 
-    database_url: str = setting("", "postgresql://user:password@host:5432/name; replaces the five below.", secret=True)
-    database_host: str = setting("", "The database's host.")
-    database_port: int = setting(5432, "Its port.", minimum=1, maximum=65535)
-    database_name: str = setting("", "The database; without it the one that is called like the service.")
-    database_user: str = setting("", "The role that the service connects as; without it, the same.")
-    database_password: str = setting("", "That role's password.", secret=True)
+    database_url: str = setting("", "postgresql://user:password@host:5432/name; replaces the next five.", secret=True)
+    database_host: str = setting("", "The host of the database.")
+    database_port: int = setting(5432, "The port of the database.", minimum=1, maximum=65535)
+    database_name: str = setting("", "The name of the database; by default the service's name.")
+    database_user: str = setting("", "The role that the service connects as; by default the service's name.")
+    database_password: str = setting("", "The password of that role.", secret=True)
     database_wait: float = setting(30.0, "Seconds that the entrypoint waits for Postgres.", minimum=0, maximum=3600)
     database_wait_commands: str = setting(
         "gunicorn,flask,chassis.db.migrations,chassis.process.release",
