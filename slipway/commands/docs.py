@@ -109,7 +109,7 @@ def allowed(kind: type, metadata: dict) -> str:
 def example(groups: dict[str, list[Setting]]) -> str:
     lines = [
         "# Settings and their defaults. `make init` copies this file to .env; take a line's # away to change",
-        "# it there. Secrets belong into secrets/, not here: `docker inspect` shows what stands here.",
+        "# it there. Secrets belong in secrets/, not here: `docker inspect` shows what stands here.",
     ]
     for title, settings in groups.items():
         lines += ["", f"# --- {title} ---"]

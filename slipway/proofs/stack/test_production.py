@@ -1,4 +1,4 @@
-"""`make init` and a plain `docker compose up` are production; what holds there in any fork is in tests/system."""
+"""`make init` and a plain `docker compose up` are production. tests/test_system.py has what holds in any fork."""
 
 import json
 import stat

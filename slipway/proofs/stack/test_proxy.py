@@ -413,7 +413,7 @@ def test_a_reload_that_changes_nothing_drops_no_request(probed):
 
 
 def test_a_reload_cuts_no_more_than_the_requests_of_that_instant_and_answers_none_wrongly(probed, client):
-    """Go closes a connection whose request it reads while its server stops: docs/decisions.md."""
+    """Go closes a connection whose request it reads while its server stops: docs/decisions/proxy.md."""
     with loaded(probed) as load:
         for number in range(RELOADS):
             with edited(probed, "camera=()", f"camera=(), reload{number}=()"):
