@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy
 from flask import Flask, Response, request
+from gunicorn.app.wsgiapp import WSGIApplication
+from werkzeug.test import Client
 
 from chassis.db.revisions import Revisions
 from chassis.observe import request_id
@@ -262,6 +264,20 @@ def test_an_error_outside_the_apps_own_care_is_a_page_too(app, tmp_path):
     answer = app.test_client().get("/", headers=HTML)
     assert answer.status_code == 500
     assert "in a middleware" in answer.text
+
+
+def test_an_app_that_cannot_start_under_an_editors_debugger_is_a_page_too(monkeypatch, tmp_path):
+    from devserver import editor  # and with it debugpy
+
+    def fails(self):
+        raise ImportError("no module of mine")
+
+    (tmp_path / "services/web").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "services/web")
+    monkeypatch.setattr(WSGIApplication, "load", fails)
+    answer = Client(editor.Server.load(object.__new__(editor.Server))).get("/")
+    assert answer.status_code == 500
+    assert "no module of mine" in answer.text
 
 
 def test_frames_are_ours_first_and_of_each_cause(tmp_path):

@@ -39,10 +39,10 @@ class Server(WSGIApplication):
             return super().load()
         except BaseException as error:  # SystemExit too: whatever it is, the developer should see it
             log.exception("the app can't start")
-            return Broken(Path.cwd().parents[1], error)
+            return Broken(Path.cwd().parents[1], error, [])
 
 
-def wait(server: Any, worker: Any) -> None:
+def wait(server: object, worker: Any) -> None:
     """Before the app is imported, so that a breakpoint works there, too."""
     host, _ = worker.cfg.address[0]
     debugpy.listen((host, int(os.environ["DEBUG_PORT"])), in_process_debug_adapter=True)
