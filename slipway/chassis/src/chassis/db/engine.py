@@ -5,17 +5,23 @@ import select
 from collections.abc import Callable
 from functools import partial
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import psycopg2
 import sqlalchemy
+from psycopg2.extensions import connection as DriverConnection
 from sqlalchemy import event, orm
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from chassis.db import waits
 from chassis.db.absence import Absence
 from chassis.observe import request_id
-from chassis.settings import Address, Settings
+from chassis.settings import Settings
+from chassis.settings.address import Address
 from chassis.settings.secret_file import SecretFile
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 IDLE = 1.0  # seconds after which a pooled connection is tried before it is used
 
@@ -26,16 +32,18 @@ class Session(orm.Session):
     A server that ends a session says so a moment later. Nothing was committed by then, and nothing read.
     """
 
-    def execute(self, *arguments: Any, **options: Any) -> Any:
-        return self._ask(super().execute, *arguments, **options)
+    if not TYPE_CHECKING:  # SQLAlchemy's own signatures say what comes of which statement
 
-    def scalar(self, *arguments: Any, **options: Any) -> Any:
-        return self._ask(super().scalar, *arguments, **options)
+        def execute(self, *arguments: Any, **options: Any) -> Any:
+            return self._ask(super().execute, *arguments, **options)
 
-    def scalars(self, *arguments: Any, **options: Any) -> Any:
-        return self._ask(super().scalars, *arguments, **options)
+        def scalar(self, *arguments: Any, **options: Any) -> Any:
+            return self._ask(super().scalar, *arguments, **options)
 
-    def _ask(self, method: Callable, *arguments: Any, **options: Any) -> Any:
+        def scalars(self, *arguments: Any, **options: Any) -> Any:
+            return self._ask(super().scalars, *arguments, **options)
+
+    def _ask(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         first = not self.in_transaction()  # what add() was given is part of one, too
         try:
             return method(*arguments, **options)
@@ -96,7 +104,9 @@ class _Connect:
         self.timeout = settings.database_connect_timeout
         self.address, self.absence = address, absence
 
-    def __call__(self, dialect: Any, record: Any, arguments: list, parameters: dict) -> Any:
+    def __call__(
+        self, dialect: Any, record: object, arguments: list[Any], parameters: dict[str, Any]
+    ) -> DriverConnection:
         begun = monotonic()
         own: dict[str, Any] = {}  # the engine's own parameters are every thread's
         while True:
@@ -105,7 +115,7 @@ class _Connect:
             own["password"] = self.password.read(at_once=True)
             own["connect_timeout"] = waits.seconds_to_connect(1 if "hostaddr" in own else self.timeout)
             try:
-                connection = dialect.connect(*arguments, **parameters | own)
+                connection: DriverConnection = dialect.connect(*arguments, **parameters | own)
             except psycopg2.OperationalError as error:
                 if "hostaddr" not in own and (address := self.address.instead(error)):
                     own["hostaddr"] = address
@@ -127,21 +137,27 @@ class _Connect:
 
 
 def _add_request_id(
-    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
-) -> tuple[str, Any]:
+    connection: object, cursor: object, statement: str, parameters: T, context: object, many: bool
+) -> tuple[str, T]:
     """Puts the request's id where pg_stat_activity and the log of slow statements show it."""
     if (current := request_id.current()) is not None:
         statement = f"/* request_id={current} */ {statement}"
     return statement, parameters
 
 
-def _note_the_time(address: waits.LastAddress, connection: Any, record: Any) -> None:
+def _note_the_time(address: waits.LastAddress, connection: object, record: ConnectionPoolEntry) -> None:
     record.info["idle_since"] = now = monotonic()
     if connection is not None:  # else it was given up
         address.answered[0] = now
 
 
-def _find_out_whether_it_lives(dialect: Any, absence: Absence | None, connection: Any, record: Any, proxy: Any) -> None:
+def _find_out_whether_it_lives(
+    dialect: Any,
+    absence: Absence | None,
+    connection: DriverConnection,
+    record: ConnectionPoolEntry,
+    proxy: object,
+) -> None:
     """Before a pooled connection is used: asks the server, but only where that can be of use.
 
     A server that restarts or ends a session closes the socket or writes why, which the socket shows

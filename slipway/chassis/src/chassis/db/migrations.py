@@ -7,6 +7,7 @@ Postgres runs a migration's DDL in its transaction, so that one that fails leave
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy
@@ -47,7 +48,7 @@ def connect(settings: Settings) -> Connection:
     return engine.connect()
 
 
-def run_command(connection: Connection, directory: Path, action, *arguments) -> None:
+def run_command(connection: Connection, directory: Path, action: Callable[..., object], *arguments: str) -> None:
     """Runs an Alembic command on the connection, alone among all migrators of this database."""
     # Alembic and session locks both need the connection; the lock outlives each transaction.
     lock = "hashtext('alembic:' || current_database())"

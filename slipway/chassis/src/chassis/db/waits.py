@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_READY, set_wait_callback
+from psycopg2.extensions import connection as Connection
 
 from chassis.db.absence import Absence
 from chassis.settings import Settings
@@ -73,7 +74,7 @@ def announce_to(hand_over: Callable[[], None]) -> None:
     _Bounds.announce = hand_over
 
 
-def _wait(connection: Any) -> None:
+def _wait(connection: Connection) -> None:
     begun = monotonic()
     limit = _Bounds.to_connect if connection.status < STATUS_READY else _Bounds.limit
     until = min(begun + limit, _until.get())
@@ -137,7 +138,7 @@ class LastAddress:
         self.memory = mmap.mmap(-1, 64)
         self.answered = memoryview(self.memory)[:8].cast("d")  # when, by the clock that all processes share
 
-    def note(self, connection: Any) -> None:
+    def note(self, connection: Connection) -> None:
         """The peer of a connection that has just been opened."""
         with socket.socket(fileno=os.dup(connection.fileno())) as its:
             if its.family != socket.AF_UNIX:

@@ -36,9 +36,9 @@ class _Counters:
         self.folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        return multiprocess.MultiProcessCollector.merge(
-            [str(path) for path in self.folder.glob("*.db") if path.stat().st_size]
-        )
+        files = [str(path) for path in self.folder.glob("*.db") if path.stat().st_size]
+        merged: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)
+        return merged
 
 
 def keep_counts() -> None:

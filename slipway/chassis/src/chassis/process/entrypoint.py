@@ -12,10 +12,14 @@ import os
 import sys
 from pathlib import PurePath
 from time import monotonic, sleep
+from typing import TYPE_CHECKING
 
 from chassis.observe import logs
 from chassis.observe.exits import CONFIG, UNAVAILABLE, fail, settings_or_exit
 from chassis.settings import Settings
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 FIRST_PAUSE, MAX_PAUSE = 0.1, 2.0  # seconds between attempts, doubling
@@ -111,7 +115,7 @@ def permanent(message: str) -> str | None:
     return None
 
 
-def _ask(connection) -> None:
+def _ask(connection: "Connection") -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -4,7 +4,6 @@ Its static files are laid where the proxy serves them from, then its migrations 
 first it would still serve, the app sending its own files, so that only the second can stop it.
 """
 
-import importlib.util
 import logging
 import os
 import sys
@@ -18,7 +17,7 @@ log = logging.getLogger("release")
 
 def main(root: str) -> None:
     settings, service = settings_or_exit(), os.environ["SERVICE"]
-    package = Path(importlib.util.find_spec(service).origin).parent
+    package = publish.package(service)
     # Each service's folder holds the paths of its URLs.
     target = Path(f"{root}/{service}{settings.url_prefix}/static")
     try:

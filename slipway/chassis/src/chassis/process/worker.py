@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
 from chassis.observe import logs
 from chassis.observe.exits import settings_or_exit
@@ -45,7 +45,7 @@ def until_signal(settings: Settings | None = None) -> Iterator[threading.Event]:
         logs.configure_early()
     stop = threading.Event()
 
-    def handle(signum: int, frame: Any) -> None:
+    def handle(signum: int, frame: FrameType | None) -> None:
         if stop.is_set():
             sys.exit(128 + signum)
         stop.set()

@@ -1,9 +1,11 @@
 """gunicorn's logs through ours."""
 
+from collections.abc import MutableMapping
 from datetime import timedelta
 from typing import Any
 
 from gunicorn import glogging
+from gunicorn.config import Config
 
 from chassis.observe import logs, routes
 
@@ -11,13 +13,13 @@ from chassis.observe import logs, routes
 class Logger(glogging.Logger):
     """gunicorn's logs through ours. Built from values: a format string makes broken JSON."""
 
-    def setup(self, cfg: Any) -> None:
+    def setup(self, cfg: Config) -> None:
         super().setup(cfg)
         for log in (self.error_log, self.access_log):
             log.handlers.clear()
             log.propagate = True
 
-    def access(self, resp: Any, req: Any, environ: dict, request_time: timedelta) -> None:
+    def access(self, resp: Any, req: Any, environ: MutableMapping[str, Any], request_time: timedelta) -> None:
         path = environ.get("RAW_URI", "")
         status = resp.status if isinstance(resp.status, int) else resp.status_code  # the ASGI worker's, gthread's
         if status < 400 and routes.is_polled(path):

@@ -1,6 +1,7 @@
 """gunicorn's ASGI worker, which ends when it is told to."""
 
 import asyncio
+from typing import Any
 
 from gunicorn.workers.gasgi import ASGIWorker
 
@@ -8,7 +9,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 class Worker(ASGIWorker):
     """gunicorn's looks once a second whether it was told to stop, and so takes a second more than a drain."""
 
-    serving: asyncio.Task | None = None
+    serving: asyncio.Task[Any] | None = None
 
     def notify(self) -> None:
         """Called by the loop that looks, and by nothing else."""

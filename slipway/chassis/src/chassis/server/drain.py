@@ -13,7 +13,7 @@ def start() -> None:
 
 
 def started() -> bool:
-    return struct.unpack_from("d", _started)[0] > 0
+    return bool(struct.unpack_from("d", _started)[0] > 0)
 
 
 def seconds() -> float:

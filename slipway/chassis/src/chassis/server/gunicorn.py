@@ -10,9 +10,14 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers import base
 
 from chassis.observe import logs, timeseries  # noqa: F401 - timeseries has its memory before the fork
 from chassis.observe.exits import settings_or_exit
@@ -73,14 +78,14 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
     }
 
 
-def ready(server: Any, settings: Settings) -> None:
+def ready(server: Arbiter, settings: Settings) -> None:
     # What is loaded stays: the collector need not touch it, so that forks share its memory, and
     # the end of a process takes 15 ms instead of 150.
     gc.freeze()
     drain_on_signal(server, settings.drain_delay)
 
 
-def start_worker(worker: Any, watchdog: Watchdog, settings: Settings) -> None:
+def start_worker(worker: base.Worker, watchdog: Watchdog, settings: Settings) -> None:
     gc.freeze()
     logs.gather()
     raise_oom_score()
@@ -101,17 +106,16 @@ def raise_oom_score(score: Path = Path("/proc/self/oom_score_adj")) -> None:
         score.write_text(str(min(1000, int(score.read_text()) + 500)))
 
 
-def drain_on_signal(server: Any, delay: float) -> None:
+def drain_on_signal(server: Arbiter, delay: float) -> None:
     """SIGTERM or SIGINT: readiness turns 503, and `delay` seconds later gunicorn's graceful stop.
 
     gunicorn stops accepting the moment it handles SIGTERM, and no hook fires before that, while a
     proxy still sends requests until its next probe. So the signal is kept back for the delay, with
     the listener open. A second signal stops at once, whatever is in flight.
     """
-    graceful = signal.getsignal(signal.SIGTERM)
-    quick = signal.getsignal(signal.SIGQUIT)
+    graceful, quick = handler_of(signal.SIGTERM), handler_of(signal.SIGQUIT)
 
-    def first(signum: int, frame: Any) -> None:
+    def first(signum: int, frame: FrameType | None) -> None:
         drain.start()
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, second)
@@ -120,16 +124,24 @@ def drain_on_signal(server: Any, delay: float) -> None:
         else:
             stop(signum, frame)
 
-    def stop(signum: int, frame: Any) -> None:
+    def stop(signum: int, frame: FrameType | None) -> None:
         graceful(signal.SIGTERM, frame)
 
-    def second(signum: int, frame: Any) -> None:
+    def second(signum: int, frame: FrameType | None) -> None:
         server.kill_workers(signal.SIGKILL)
         quick(signal.SIGQUIT, frame)
 
     signal.signal(signal.SIGALRM, stop)
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, first)
+
+
+def handler_of(number: signal.Signals) -> Callable[[int, FrameType | None], object]:
+    """gunicorn's own, which is set by the time it is ready."""
+    handler = signal.getsignal(number)
+    if not callable(handler):
+        raise RuntimeError(f"gunicorn does not handle {number.name}")
+    return handler
 
 
 def share_metrics() -> None:

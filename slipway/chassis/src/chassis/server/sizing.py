@@ -24,7 +24,7 @@ def memory(root: Path = Path("/sys/fs/cgroup")) -> float:
 
 def cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
     """The CPUs that the cgroup grants (cgroup v2 cpu.max, v1 cpu.cfs_*), or the machine's."""
-    machine = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    machine = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     try:
         if (root / "cpu.max").exists():
             quota, period = (root / "cpu.max").read_text().split()

@@ -23,6 +23,7 @@ from gunicorn.workers import gthread
 
 TURN = 0.005  # seconds that a request may take before the others no longer wait for it
 REST = 1.0  # seconds that a connection stays here for its next request
+DEFER: object = gthread._DEFER  # type: ignore[attr-defined] # gunicorn's mark of a connection that sent nothing
 READ = 1  # select.EPOLLIN, selectors.EVENT_READ
 QUIET = 10  # times that the deputy looks and finds no new request, before it sleeps
 
@@ -53,7 +54,14 @@ class LeaderPool:
     `rest` seconds without one. So is a new one that sends nothing, with gunicorn's mark for that.
     """
 
-    def __init__(self, threads: int, handle: Callable, done: Callable, turn: float = TURN, rest: float = REST) -> None:
+    def __init__(
+        self,
+        threads: int,
+        handle: Callable[[Any], object],
+        done: Callable[[Any, Future[Any]], object],
+        turn: float = TURN,
+        rest: float = REST,
+    ) -> None:
         self.handle, self.done, self.turn, self.rest = handle, done, turn, rest
         self.ready: deque[Any] = deque()  # connections in the order in which they brought a request
         self.resting: dict[int, tuple[Any, float]] = {}  # the others by descriptor, and until when; the oldest first
@@ -167,7 +175,7 @@ class LeaderPool:
         self.began, self.serving = monotonic(), connection
         if not self.busy.is_set():
             self.busy.set()
-        outcome: Future = Future()
+        outcome: Future[object] = Future()
         try:
             outcome.set_result(self.handle(connection))
         except BaseException as error:  # gunicorn's main thread raises it, as it does with a pool of its own
@@ -216,8 +224,8 @@ class LeaderPool:
             del self.resting[descriptor]
             self.leave_alone(connection)
             if self.rest or connection.initialized:
-                outcome: Future = Future()
-                outcome.set_result(connection.initialized or gthread._DEFER)
+                outcome: Future[object] = Future()
+                outcome.set_result(connection.initialized or DEFER)
                 self.done(connection, outcome)
             else:
                 self.ready.append(connection)

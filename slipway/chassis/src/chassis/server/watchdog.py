@@ -10,9 +10,15 @@ import threading
 import traceback
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+from gunicorn.http import Request
+from gunicorn.workers.base import Worker
 
 from chassis.observe import logs
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 HUNG_GRACE = 5.0  # seconds that a hung request's neighbours get to finish
 
@@ -27,22 +33,22 @@ class Watchdog:
     What a request waits for its client does not count, see ClientsTurn.
     """
 
-    running: ClassVar[dict[int, tuple[float, Any]]] = {}  # this process's, by thread: since when, infinite at a pause
+    running: ClassVar[dict[int, tuple[float, Request]]] = {}  # by thread: since when, infinite at a pause
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
-    def enter(self, worker: Any, request: Any) -> None:
+    def enter(self, worker: Worker, request: Request) -> None:
         logs.request_id.set(None)  # the thread's last request is over, this one has none yet
         self.running[threading.get_ident()] = monotonic(), request
 
-    def leave(self, worker: Any, request: Any, environ: dict, response: Any) -> None:
+    def leave(self, worker: Worker, request: Request, environ: dict[str, Any], response: object) -> None:
         self.running.pop(threading.get_ident(), None)
 
-    def start(self, worker: Any) -> None:
+    def start(self, worker: Worker) -> None:
         threading.Thread(target=self.watch, args=(worker,), name="watchdog", daemon=True).start()
 
-    def watch(self, worker: Any) -> None:
+    def watch(self, worker: Worker) -> None:
         tick = threading.Event()  # never set: its wait is a pause that a daemon thread may end in
         while not (hung := self.older_than(self.limit)):
             tick.wait(min(1.0, self.limit / 10))
@@ -55,11 +61,11 @@ class Watchdog:
         logging.shutdown()
         os._exit(1)  # an ordinary exit would join the thread that hangs
 
-    def older_than(self, limit: float) -> dict[int, Any]:
+    def older_than(self, limit: float) -> dict[int, Request]:
         now = monotonic()
         return {thread: request for thread, (since, request) in self.running.copy().items() if now - since > limit}
 
-    def report(self, thread: int, request: Any) -> None:
+    def report(self, thread: int, request: Request) -> None:
         frame = sys._current_frames().get(thread)
         stack = "".join(traceback.format_stack(frame)) if frame else "the thread is gone"
         logging.getLogger("watchdog").critical(
@@ -87,14 +93,14 @@ class ClientsTurn:
             self.began = monotonic()
             Watchdog.running[self.thread] = self.paused = math.inf, request
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.paused and Watchdog.running.get(self.thread) is self.paused:  # it was not ended meanwhile
             Watchdog.running[self.thread] = self.since + monotonic() - self.began, self.paused[1]
 
 
-def clients_turn(method: Callable) -> Callable:
+def clients_turn(method: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(method)
-    def call(*arguments: Any, **options: Any) -> Any:
+    def call(*arguments: P.args, **options: P.kwargs) -> T:
         with ClientsTurn(threading.get_ident()):
             return method(*arguments, **options)
 

@@ -1,10 +1,13 @@
 """gunicorn's threaded worker with threads of our own, and a response in one system call."""
 
+import socket
+from concurrent.futures import Future
 from time import monotonic, sleep
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import wsgi
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from chassis.server import drain
 from chassis.server.thread_pool import LeaderPool
@@ -21,43 +24,50 @@ class Worker(ThreadWorker):
     request. By the end of a drain the proxy has long been told to send them elsewhere.
     """
 
+    tpool: LeaderPool  # type: ignore[assignment] # gunicorn's is a ThreadPoolExecutor
+
+    if TYPE_CHECKING:  # gunicorn's, which its stubs leave out
+
+        def _cap_keepalive(self, deadline: float) -> None: ...
+
     def init_process(self) -> None:
-        wsgi.Response = Response  # gunicorn has no option for it
+        wsgi.Response = Response  # type: ignore[misc] # gunicorn has no option for it
         super().init_process()
 
-    def get_thread_pool(self) -> LeaderPool:
+    def get_thread_pool(self) -> LeaderPool:  # type: ignore[override]
         return LeaderPool(self.cfg.threads, self.handle, self.done)
 
-    def accept(self, listener: Any) -> None:
+    def accept(self, listener: socket.socket) -> None:
         """A worker that has connections leaves a new one to its siblings for a moment: a burst gathered in one."""
         if self.nr_conns:
             sleep(COURTESY)
         super().accept(listener)
 
-    def enqueue_req(self, conn: Any) -> None:
+    def enqueue_req(self, conn: TConn) -> None:
         if not conn.initialized:
             conn.sock.__class__ = ClientSocket
         self.tpool.put(conn)
 
-    def done(self, conn: Any, outcome: Any) -> None:
+    def done(self, conn: TConn, outcome: Future[bool]) -> None:
         self.method_queue.defer(self.finish_request, conn, outcome)
 
-    def finish_request(self, conn: Any, fs: Any) -> None:
+    def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
         super().finish_request(conn, fs)
         if not self.alive:
             self._cap_keepalive(monotonic() + linger())
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         self._cap_keepalive(monotonic() + linger())
         self.tpool.let_go()
 
-    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
         """Reads the rest of the body, for which gunicorn changes the socket's mode four times; most have none."""
         if keepalive and getattr(conn.parser.mesg.body.reader, "length", None) == 0:
             conn.parser.mesg = None  # nothing is left of it
             return True
-        return super()._keepalive_after(conn, keepalive)
+        kept: bool = super()._keepalive_after(conn, keepalive)  # type: ignore[misc] # not in gunicorn's stubs
+        return kept
 
 
 def linger() -> float:
@@ -91,7 +101,7 @@ class Response(wsgi.Response):
             held, self.held = self.held, b""
             self.sock.sendall(held)
 
-    def sendfile(self, respiter: Any) -> bool:
+    def sendfile(self, respiter: wsgi.FileWrapper) -> bool:
         self.send_headers()
         self.flush()
         return super().sendfile(respiter)

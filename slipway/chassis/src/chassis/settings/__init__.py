@@ -17,11 +17,13 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from dotenv import dotenv_values, find_dotenv
 
 from chassis.settings.address import Address
+
+T = TypeVar("T")
 
 # Nothing from elsewhere, nothing inline (developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP).
 CONTENT_SECURITY_POLICY = (
@@ -42,13 +44,13 @@ class SettingsError(Exception):
 
 
 def setting(
-    default: Any,
+    default: T,
     help: str,
     *,
     secret: bool = False,
     minimum: float | None = None,
     maximum: float | None = None,
-) -> Any:
+) -> T:
     """A field of `Settings`: its default, its one-line meaning, and the bounds of a number."""
     metadata = {"help": help, "secret": secret, "minimum": minimum, "maximum": maximum}
     return field(default=default, metadata=metadata, repr=not secret)
@@ -204,7 +206,7 @@ def read_dotenv() -> dict[str, str]:
     return {name: value or "" for name, value in dotenv_values(find_dotenv(usecwd=True)).items()}
 
 
-def _read(each: Field, environ: Mapping[str, str]) -> str | None:
+def _read(each: Field[Any], environ: Mapping[str, str]) -> str | None:
     """The setting's text, from the variable or its `_FILE`; None where neither is set."""
     name = each.name.upper()
     text, path = environ.get(name) or None, environ.get(f"{name}_FILE") or None
@@ -222,7 +224,7 @@ def _read(each: Field, environ: Mapping[str, str]) -> str | None:
     return text
 
 
-def _parse(each: Field, kind: Any, text: str) -> Any:
+def _parse(each: Field[Any], kind: Any, text: str) -> Any:
     """The text as the field's type, within its bounds; ValueError says what it must be."""
     shown = "" if each.metadata["secret"] else f", not {text!r}"
     if get_origin(kind) is Literal:
@@ -238,7 +240,7 @@ def _parse(each: Field, kind: Any, text: str) -> Any:
     return text
 
 
-def _number(each: Field, kind: type, text: str, shown: str) -> float:
+def _number(each: Field[Any], kind: type[int] | type[float], text: str, shown: str) -> float:
     noun = "a whole number" if kind is int else "a number"
     try:
         value = kind(text)

@@ -74,7 +74,7 @@ def example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
         return {key: example(each, schemas) for key, each in schema.get("properties", {}).items()}
     if schema.get("type") == "array":
         return [example(schema["items"], schemas)] if "items" in schema else []
-    return SAMPLES.get(schema.get("type"))
+    return SAMPLES.get(schema.get("type", ""))
 
 
 def kind(schema: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def kind(schema: dict[str, Any]) -> str:
 
 
 def name(schema: dict[str, Any]) -> str:
-    return schema["$ref"].rpartition("/")[2]
+    return str(schema["$ref"]).rpartition("/")[2]
 
 
 def curl(method: str, path: str, body: str | None) -> str:

@@ -7,9 +7,9 @@ ever. `Chassis(app, settings)` is the outermost layer, and so sees every answer.
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from time import monotonic, perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import exposition
 
@@ -19,9 +19,12 @@ from chassis.server import drain
 from chassis.settings import Settings
 from chassis.web.cross_site import REFUSAL, SAFE_METHODS, is_cross_site, trusted_origins
 
-Scope = Message = dict[str, Any]
-Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+T = TypeVar("T")
 
 log = logging.getLogger("asgi")
 
@@ -99,9 +102,10 @@ class Clock:
         self.turns = 0  # waits for the client that are under way: an app may send and receive at once
         self.since = 0.0  # when the first of them began
 
-    async def bound(self, work: Awaitable, limit: float) -> None:
+    async def bound(self, work: Awaitable[None], limit: float) -> None:
         """TimeoutError where it computes for longer."""
         loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
 
         def look() -> None:
             nonlocal timer
@@ -129,7 +133,7 @@ class Clock:
         self.sends = message.get("more_body", False)
         return message
 
-    async def clients_turn(self, wait: Awaitable) -> Any:
+    async def clients_turn(self, wait: Awaitable[T]) -> T:
         if not self.turns:
             self.since = monotonic()
         self.turns += 1
@@ -151,7 +155,7 @@ class Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers") or ())  # an app may hand over what can be read only once
-            headers.append((b"x-request-id", request_id.current().encode()))
+            headers.append((b"x-request-id", (request_id.current() or "").encode()))
             if not any(name.lower() == b"content-security-policy" for name, _ in headers):
                 headers.append((b"content-security-policy", self.policy))
             message = {**message, "headers": headers}
@@ -162,7 +166,7 @@ class Answer:
         await self({"type": "http.response.start", "status": status, "headers": [*headers, length]})
         await self({"type": "http.response.body", "body": body})
 
-    async def json(self, status: int, content: dict, kind: bytes = b"application/json") -> None:
+    async def json(self, status: int, content: Mapping[str, object], kind: bytes = b"application/json") -> None:
         headers = [(b"content-type", kind), (b"cache-control", b"no-store")]
         await self.send_all(status, json.dumps(content).encode(), headers)
 

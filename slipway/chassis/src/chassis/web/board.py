@@ -1,6 +1,7 @@
 """What the board says of `status.report()`: a headline, and the charts' geometry."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 MINUTE = 6  # steps of ten seconds
 HEIGHT = 40  # of a chart, in its own units; its width is a unit a value
@@ -15,7 +16,7 @@ class Headline(NamedTuple):
     text: str
 
 
-def headline(status: dict) -> Headline:
+def headline(status: dict[str, Any]) -> Headline:
     """The worst that is true, in one sentence."""
     name, version = status["name"], status["version"]
     replicas = status.get("replicas", [])
@@ -41,7 +42,7 @@ def _trouble(title: str, text: str) -> Headline:
     return Headline("difficulty", "D: I am manoeuvring with difficulty", title, text)
 
 
-def charts(replica: dict) -> dict:
+def charts(replica: dict[str, Any]) -> dict[str, Any]:
     """Figures and bars of a replica's last quarter of an hour, the oldest on the left."""
     recent = replica["recent"]
     pings = sorted(value for value in recent["database"] if value is not None)
@@ -60,7 +61,7 @@ def charts(replica: dict) -> dict:
     }
 
 
-def bars(values: list[float], top: float = 0) -> list[tuple[int, float]]:
+def bars(values: Sequence[float], top: float = 0) -> list[tuple[int, float]]:
     """Place and height of each value but 0, to the scale of the largest or of `top`; none is invisible."""
     scale = HEIGHT / (top or max(values) or 1)
     return [(place, round(max(value * scale, 1.5), 2)) for place, value in enumerate(values) if value]

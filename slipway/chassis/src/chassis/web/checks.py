@@ -26,7 +26,7 @@ class Bounded:
     def __init__(self, check: Check, name: str) -> None:
         self.check, self.__name__ = check, name
         self.pool: ThreadPoolExecutor | None = None
-        self.running: Future | None = None
+        self.running: Future[tuple[bool, str]] | None = None
         self.lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)
 

@@ -98,7 +98,8 @@ def session() -> engine.Session:
     """The request's session. Nothing is written until its `commit()`."""
     if "session" not in g:
         g.session = engine.Session(current_app.extensions["database"].engine)
-    return g.session
+    current: engine.Session = g.session
+    return current
 
 
 def _current(connection: sqlalchemy.Connection) -> list[str]:

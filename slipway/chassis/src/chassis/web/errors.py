@@ -1,5 +1,7 @@
 """Errors as the client wants them: a page for browsers, problem details (RFC 9457) for programs."""
 
+from typing import Any
+
 from flask import Flask, current_app, render_template, request
 from jinja2 import TemplateNotFound
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -16,15 +18,15 @@ def init_app(app: Flask) -> None:
 
 def answer(error: HTTPException) -> Response:
     """The response for an error, its own headers (Allow, Retry-After) kept."""
-    if error.response is not None:  # abort() was given a whole response
-        return error.response
     response = error.get_response()
+    if error.response is not None:  # abort() was given this whole one
+        return response
     if wants_json():
         response.data = current_app.json.dumps(problem(error))
         response.content_type = "application/problem+json"
     else:
         response.data = page(error)
-    if error.code >= 500:
+    if (error.code or 0) >= 500:
         response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -35,9 +37,9 @@ def wants_json() -> bool:
     return request.path.startswith("/api/") or not accept.accept_html
 
 
-def problem(error: HTTPException) -> dict:
+def problem(error: HTTPException) -> dict[str, Any]:
     """RFC 9457's members, the request id, and `errors` where the error carries some."""
-    body = {
+    body: dict[str, Any] = {
         "type": "about:blank",
         "title": error.name,
         "status": error.code,

@@ -8,6 +8,7 @@ or a later one, and it was not asked to stop.
 import json
 import logging
 from time import monotonic
+from typing import Any
 
 from flask import Blueprint, Flask, current_app, jsonify, request
 from healthcheck import HealthCheck
@@ -28,7 +29,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Adds the routes, and the check `draining`. The database has added its own before."""
     add_checks(app, {"draining": _not_draining})
     database = app.extensions.get("database")
-    state = app.extensions["health"] = {"started": monotonic()}
+    state: dict[str, Any] = {"started": monotonic()}
+    app.extensions["health"] = state
     state["traffic"] = Traffic(
         settings,
         database and database.absence,
@@ -83,7 +85,7 @@ def _not_draining() -> tuple[bool, str]:
     return (False, "draining") if drain.started() else (True, "serving")
 
 
-def _log_change(log: logging.Logger, state: dict, status: int, body: str) -> None:
+def _log_change(log: logging.Logger, state: dict[str, Any], status: int, body: str) -> None:
     """One line when readiness turns, instead of one a probe."""
     if state.get("status", 200) != status:
         level = log.info if status == 200 else log.warning

@@ -3,7 +3,7 @@
 from functools import cache
 from time import perf_counter
 
-from flask import Flask, request
+from flask import Flask, Request, request
 from prometheus_client import exposition
 from werkzeug.wrappers import Response
 
@@ -13,7 +13,7 @@ from chassis.web.static import ENDPOINTS as STATIC
 
 def init_app(app: Flask) -> None:
     # Flask asks at each request whether each hook and view is a coroutine function; none becomes one.
-    app.ensure_sync = cache(app.ensure_sync)
+    app.ensure_sync = cache(app.ensure_sync)  # type: ignore[method-assign]
     app.after_request(_count)
     app.add_url_rule(routes.METRICS, "metrics", show)
 
@@ -23,7 +23,7 @@ def show() -> Response:
 
 
 def _count(response: Response) -> Response:
-    current = request._get_current_object()
+    current: Request = request._get_current_object()  # type: ignore[attr-defined] # it is a LocalProxy
     took = (now := perf_counter()) - current.environ.get("chassis.started", now)
     route = current.url_rule.rule if current.url_rule else "none"
     metrics.count(current.method, route, response.status_code, took)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from flask import Blueprint, Flask, current_app, jsonify, request
@@ -19,6 +19,8 @@ from werkzeug.wrappers import Response
 
 from chassis.observe import version
 from chassis.web.cross_site import SAFE_METHODS
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 REFERENCE = "#/components/schemas/{name}"
 MAX_ID = 2**63 - 1  # of Postgres's bigint
@@ -79,12 +81,12 @@ def operation(
     query: type[msgspec.Struct] | None = None,
     headers: dict[str, str] | None = None,
     errors: tuple[int, ...] = (),
-) -> Callable[[Callable], Callable]:
+) -> Callable[[View], View]:
     """Describes a view; `headers` are its answer's, each with its meaning. 414, 503 and, for a write, 403 are added."""
     described = Operation(summary, status, answer, body, query, headers or {}, (*errors, 414, 503))
 
-    def describe(view: Callable) -> Callable:
-        view.operation = described
+    def describe(view: View) -> View:
+        view.operation = described  # type: ignore[attr-defined] # any function can have one
         return view
 
     return describe
@@ -102,14 +104,17 @@ def serve() -> Response:
 
 def document(app: Flask) -> dict[str, Any]:
     """The whole description: every view of the app that has an `operation`."""
-    release, paths, kinds = version.current(), {}, {Problem}
+    release = version.current()
+    paths: dict[str, dict[str, Any]] = {}
+    kinds: set[type[msgspec.Struct]] = {Problem}
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
-        if described := getattr(view, "operation", None):
-            method = next(iter(rule.methods - {"HEAD", "OPTIONS"})).lower()
+        described: Operation | None = getattr(view, "operation", None)
+        if described:
+            method = next(iter(_methods(rule) - {"HEAD", "OPTIONS"})).lower()
             path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
             paths.setdefault(path, {})[method] = _operation(view, described, rule)
-            kinds |= {described.answer, described.body} - {None}
+            kinds |= {each for each in (described.answer, described.body) if each}
     return {
         "openapi": "3.1.0",
         "info": {"title": release["name"], "version": release["version"]},
@@ -119,7 +124,11 @@ def document(app: Flask) -> dict[str, Any]:
     }
 
 
-def _operation(view: Callable, described: Operation, rule: Rule) -> dict[str, Any]:
+def _methods(rule: Rule) -> set[str]:
+    return rule.methods or set()
+
+
+def _operation(view: Callable[..., Any], described: Operation, rule: Rule) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(described.status).phrase}
     if described.headers:
         answer["headers"] = {
@@ -128,12 +137,12 @@ def _operation(view: Callable, described: Operation, rule: Rule) -> dict[str, An
     if described.answer:
         answer["content"] = _content("application/json", described.answer)
     responses = {str(described.status): answer}
-    cross_site = (403,) if rule.methods - SAFE_METHODS else ()
+    cross_site = (403,) if _methods(rule) - SAFE_METHODS else ()
     for code in (*described.errors, *cross_site):
         responses[str(code)] = {"description": HTTPStatus(code).phrase}
         if code != HTTPStatus.REQUEST_URI_TOO_LONG:  # from the server, before the app is asked
             responses[str(code)]["content"] = _content("application/problem+json", Problem)
-    built = {"operationId": view.__name__, "summary": described.summary, "responses": responses}
+    built: dict[str, Any] = {"operationId": view.__name__, "summary": described.summary, "responses": responses}
     if parameters := [*_path_parameters(rule), *_query_parameters(described.query)]:
         built["parameters"] = parameters
     if described.body:

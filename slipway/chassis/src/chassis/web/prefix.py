@@ -5,7 +5,8 @@ The prefix becomes WSGI's SCRIPT_NAME (PEP 3333), so that routes are written wit
 no address below it; all else has none without it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, abort, redirect, request
 from werkzeug.wrappers import Response
@@ -17,10 +18,10 @@ from chassis.settings import Settings
 class Prefix:
     """WSGI middleware: moves the prefix from the path to SCRIPT_NAME."""
 
-    def __init__(self, app: Callable, prefix: str) -> None:
+    def __init__(self, app: WSGIApplication, prefix: str) -> None:
         self.app, self.prefix = app, prefix
 
-    def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path == self.prefix or path.startswith(f"{self.prefix}/"):
             inner = path.removeprefix(self.prefix)
@@ -39,4 +40,4 @@ def init_app(app: Flask, settings: Settings) -> None:
         return None if below != is_internal(request.path) else abort(404)
 
     app.before_request(refuse_elsewhere)
-    app.wsgi_app = Prefix(app.wsgi_app, prefix)
+    app.wsgi_app = Prefix(app.wsgi_app, prefix)  # type: ignore[method-assign] # as Flask has it wrapped

@@ -6,6 +6,7 @@ finds its own.
 
 import gzip
 import hashlib
+import importlib.util
 import os
 import re
 import time
@@ -24,6 +25,14 @@ try:
     COMPRESSORS[".zst"] = lambda data: zstd.compress(data, 19)
 except ImportError:
     pass
+
+
+def package(name: str) -> Path:
+    """A package's folder, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"there is no package {name}", name=name)
+    return Path(spec.origin).parent
 
 
 def digest(path: Path) -> str | None:

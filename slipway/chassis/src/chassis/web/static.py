@@ -6,6 +6,7 @@ must not be kept under that name: only a digest that matches is cached.
 """
 
 from pathlib import Path
+from typing import Any
 
 from flask import Blueprint, Flask, current_app, g, request
 from werkzeug.security import safe_join
@@ -30,7 +31,7 @@ def init_app(app: Flask) -> None:
 
 
 def _folder(endpoint: str) -> Path:
-    return OWN if endpoint == "chassis.static" else Path(current_app.static_folder)
+    return OWN if endpoint == "chassis.static" else Path(current_app.static_folder or "")
 
 
 def _digest(endpoint: str, filename: str) -> str | None:
@@ -38,13 +39,13 @@ def _digest(endpoint: str, filename: str) -> str | None:
     return digest(Path(inside)) if inside else None
 
 
-def _add_digest(endpoint: str, values: dict) -> None:
+def _add_digest(endpoint: str, values: dict[str, Any]) -> None:
     if endpoint in ENDPOINTS:
         values["filename"] = hashed(_folder(endpoint), values["filename"])
 
 
-def _take_digest(endpoint: str | None, values: dict | None) -> None:
-    if endpoint in ENDPOINTS and (parts := HASHED(values["filename"])):
+def _take_digest(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    if endpoint in ENDPOINTS and values and (parts := HASHED(values["filename"])):
         filename = parts[1] + (parts[3] or "")
         if _digest(endpoint, filename):
             values["filename"], g.asked_for = filename, parts[2]
@@ -52,7 +53,7 @@ def _take_digest(endpoint: str | None, values: dict | None) -> None:
 
 def _cache(response: Response) -> Response:
     if request.endpoint in ENDPOINTS and response.status_code in (200, 206, 304):
-        filename = request.view_args["filename"]
+        filename = (request.view_args or {})["filename"]
         if HASHED(filename) or g.get("asked_for") == _digest(request.endpoint, filename):
             response.headers["Cache-Control"] = f"public, max-age={YEAR}, immutable"
         else:

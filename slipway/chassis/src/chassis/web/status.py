@@ -102,7 +102,8 @@ def sign_in() -> Response:
 
 def allowed() -> bool:
     """Whether this request may see more than the public may."""
-    return current_app.extensions["status"]["guard"].admits()
+    guard: Guard = current_app.extensions["status"]["guard"]
+    return guard.admits()
 
 
 def report() -> dict[str, Any]:
@@ -179,7 +180,7 @@ def cookie() -> str:
     return ("__Host-status" if secure else "status") + security.port()
 
 
-def answer(body: Any, status: int = 200) -> Response:
+def answer(body: str | Response, status: int = 200) -> Response:
     response = current_app.make_response((body, status))
     response.headers["Cache-Control"] = "no-store"
     response.vary.update(("Accept", "Authorization", "Cookie"))

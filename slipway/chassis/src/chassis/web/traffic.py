@@ -34,7 +34,7 @@ class Traffic:
         settings: Settings,
         absence: Absence | None,
         checks: Callable[[], Iterable[Bounded]],
-        log: Callable[[dict], None],
+        log: Callable[[dict[str, str]], None],
     ) -> None:
         self.peers = [peer.strip() for peer in settings.status_peers.split(",") if peer.strip()]
         self.port, self.absence, self.checks, self.log = settings.port, absence, checks, log

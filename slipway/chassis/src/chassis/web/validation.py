@@ -33,7 +33,8 @@ class Invalid(UnprocessableEntity):
 def check(kind: type[T], values: Mapping[str, Any], *, strict: bool = True) -> T:
     """The values as a `kind`; text may stand for numbers unless strict. Raises Invalid."""
     known = {each.encode_name: each for each in msgspec.structs.fields(kind)}
-    by_field, valid = {}, {}
+    by_field: dict[str | None, str] = {}
+    valid = {}
     for name, each in known.items():
         if name in values:
             try:
@@ -72,7 +73,7 @@ def query(kind: type[T]) -> T:
             raise Invalid(dict.fromkeys(repeated, "This must be given once."))
         return check(kind, {name: value for name, (value,) in given.items()}, strict=False)
     except Invalid as error:
-        error.errors = [{"parameter": name, "detail": text} for name, text in error.by_field.items()]
+        error.errors = [{"parameter": name or "", "detail": text} for name, text in error.by_field.items()]
         raise
 
 
@@ -104,7 +105,7 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
 
 
-def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, dict]:
+def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
     """The type itself and its `extra`."""
     if isinstance(kind, inspect.Metadata):
         return kind.type, kind.extra or {}

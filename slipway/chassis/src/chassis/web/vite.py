@@ -7,6 +7,7 @@ developing with VITE_URL they name Vite's dev server instead, from which the bro
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, current_app, url_for
 from markupsafe import Markup
@@ -15,6 +16,8 @@ from werkzeug.wrappers import Response
 from chassis.settings import Settings
 
 FOLDER, MANIFEST = "ui", ".vite/manifest.json"
+
+Chunk = dict[str, Any]
 
 SCRIPT = Markup('<script type="module" src="{}"></script>')
 PRELOAD = Markup('<link rel="modulepreload" href="{}">')
@@ -48,7 +51,7 @@ def _built(entry: str) -> Markup:
     return Markup("\n").join([*tags, SCRIPT.format(_url(chunks[0]["file"]))])
 
 
-def _with_imports(manifest: dict, name: str, seen: set[str]) -> Iterator[dict]:
+def _with_imports(manifest: dict[str, Chunk], name: str, seen: set[str]) -> Iterator[Chunk]:
     """The chunk, then all that it needs before it can run, each once."""
     if name not in seen:
         seen.add(name)
@@ -61,16 +64,17 @@ def _url(file: str) -> str:
     return url_for("static", filename=f"{FOLDER}/{file}")
 
 
-def _manifest(app: Flask) -> dict:
+def _manifest(app: Flask) -> dict[str, Chunk]:
     """What Vite wrote beside its files: vite.dev/guide/backend-integration."""
-    path = Path(app.static_folder, FOLDER, MANIFEST)
+    path = Path(app.static_folder or "", FOLDER, MANIFEST)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Chunk] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         where = "`npm run build` makes it, or set VITE_URL to Vite's dev server while developing"
         raise BundleError(f"the UI bundle is missing, there is no {path}: {where}.") from None
     except ValueError:
         raise BundleError(f"the UI bundle is damaged, {path} is not JSON: `npm run build` makes it again.") from None
+    return manifest
 
 
 def _from_dev_server(url: str, entry: str) -> Markup:
