@@ -18,7 +18,7 @@ class Watch(threading.Thread):
 
     def __init__(self, app: Any, directory: Path, say: Callable[..., None]) -> None:
         super().__init__(name="migrations", daemon=True)
-        self.database = getattr(app, "extensions", {}).get("database")
+        self.database: Any = getattr(app, "extensions", {}).get("database")
         self.revisions, self.say = Revisions(directory), say
         self.notices: list[str] = []
 

@@ -9,11 +9,12 @@ import ipaddress
 import logging
 import socket
 import struct
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from urllib.parse import parse_qs
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import werkzeug.debug
 from werkzeug.debug import DebuggedApplication
@@ -28,7 +29,7 @@ PATH = "/_dev/debugger"
 
 # Its count of wrong PINs is shared by fork, as all is here. For Python's own way to start processes, since 3.14, the
 # count would have a named semaphore, and each reload a process that looks after it and complains of it at the end.
-werkzeug.debug.Value = get_context("fork").Value
+werkzeug.debug.Value = get_context("fork").Value  # type: ignore[attr-defined]
 
 logging.getLogger("werkzeug").setLevel(logging.INFO)  # it logs the PIN once the page is opened
 
@@ -42,7 +43,7 @@ class Debugger:
         self.werkzeug = DebuggedApplication(self.page, evalex=True)
         self.werkzeug.trusted_hosts = HOSTS
 
-    def keep(self, request_id: str, error: BaseException, contexts: list) -> None:
+    def keep(self, request_id: str, error: BaseException, contexts: list[AbstractContextManager[None]]) -> None:
         trace = self.errors[request_id] = DebugTraceback(error)
         for frame in trace.all_frames:
             self.werkzeug.frames[id(frame)] = frame
@@ -52,11 +53,11 @@ class Debugger:
                 self.werkzeug.frames.pop(id(frame), None)
                 self.werkzeug.frame_contexts.pop(id(frame), None)
 
-    def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer = self.werkzeug if self.allows(environ) else NotFound()
         return answer(environ, start_response)
 
-    def allows(self, environ: dict) -> bool:
+    def allows(self, environ: WSGIEnvironment) -> bool:
         return (
             self.is_here(environ.get("REMOTE_ADDR", ""))
             and self.werkzeug.check_host_trust(environ)
@@ -71,7 +72,7 @@ class Debugger:
             return ipaddress.ip_address(address).is_loopback or address == self.gateway
         return False
 
-    def page(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+    def page(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         wanted = parse_qs(environ.get("QUERY_STRING", "")).get("id", [""])[0]
         if not (trace := self.errors.get(wanted)):
             return NotFound("This error is gone: the code was loaded again since.")(environ, start_response)

@@ -11,9 +11,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.app.wsgiapp import WSGIApplication
+from gunicorn.workers.base import Worker
 
 from chassis.server import shm
 from devserver import libraries
@@ -86,11 +86,12 @@ def run(code: int, supervisor: "Supervisor", error: BaseException | None) -> NoR
     os._exit(0)
 
 
-class Served:
+class Served(BaseApplication):
     """What both kinds of server have: the supervisor's port, one worker, and the development layer."""
 
     def __init__(self, code: int, supervisor: "Supervisor") -> None:
-        self.code, self.supervisor, self.error = code, supervisor, None
+        self.code, self.supervisor = code, supervisor
+        self.error: BaseException | None = None
         self.layer: Layer | None = None
         super().__init__()
 
@@ -103,6 +104,11 @@ class Served:
 
     def change_config(self) -> None:
         initialised = self.cfg.post_worker_init
+
+        def begin(worker: Worker) -> None:
+            initialised(worker)
+            self.tell(worker)
+
         chosen = {
             "bind": f"fd://{os.dup(self.supervisor.port.fileno())}",
             "workers": 1,
@@ -113,13 +119,13 @@ class Served:
             "control_socket_disable": True,
             "worker_tmp_dir": shm.FOLDER,
             "on_exit": lambda server: None,  # the counters are the supervisor's
-            "post_worker_init": lambda worker: (initialised(worker), self.tell(worker)),
+            "post_worker_init": begin,
         }
         self.is_asgi = "asgi" in self.cfg.worker_class_str  # chassis.asgi_worker, or gunicorn's own
         for name, value in chosen.items():
             self.cfg.set(name, value)
 
-    def tell(self, worker: Any) -> None:
+    def tell(self, worker: Worker) -> None:
         self.say(worker=worker.pid, broken=self.error is not None)
         if self.layer:
             self.layer.migrations.start()
@@ -128,7 +134,7 @@ class Served:
         with suppress(OSError):
             self.supervisor.theirs.send(json.dumps({"code": self.code, **message}).encode())
 
-    def dressed(self, app: Any) -> Any:
+    def dressed(self, app: Any) -> Layer:
         listen(self.supervisor.root)
         self.layer = Layer(app, self.code, self.supervisor, self.say)
         return self.layer
@@ -149,7 +155,7 @@ class Server(Served, WSGIApplication):
 
     def load(self) -> Any:
         try:
-            app = util.import_app(self.app_uri)
+            app = self.load_wsgiapp()
         except BaseException as error:  # SystemExit too: whatever it is, the developer should see it
             if self.is_asgi:
                 raise Unloadable from error
@@ -159,8 +165,10 @@ class Server(Served, WSGIApplication):
         return app if self.is_asgi else self.dressed(app)
 
 
-class Fallback(Served, BaseApplication):
+class Fallback(Served):
     """The error page alone, where not even gunicorn's configuration can be had."""
+
+    error: BaseException
 
     def __init__(self, code: int, supervisor: "Supervisor", error: BaseException) -> None:
         super().__init__(code, supervisor)

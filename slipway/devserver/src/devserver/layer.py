@@ -4,16 +4,20 @@ It is the outermost WSGI middleware, put on from outside: no line of the app kno
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from http.client import INTERNAL_SERVER_ERROR
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from devserver import database, live, page, sql
 from devserver.debugger import PATH, Debugger
 
 if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+
     from devserver.supervisor import Supervisor
 
 PREFIX = "/_dev/"
@@ -29,18 +33,19 @@ def listen(root: Path) -> None:
 
 
 class Layer:
-    def __init__(self, app: Callable, code: int, supervisor: "Supervisor", say: Callable[..., None]) -> None:
+    def __init__(self, app: WSGIApplication, code: int, supervisor: "Supervisor", say: Callable[..., None]) -> None:
         self.app, self.code = app, code
         self.root, self.state, self.channel = supervisor.root, supervisor.state, supervisor.theirs
         self.debugger = Debugger()
         self.migrations = database.Watch(app, supervisor.service / "migrations", say)
         self.dependencies = supervisor.notices.get("dependencies", [])
 
-    def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith(PREFIX):
             return self.own(environ, start_response)
         stamp = self.state.read()._replace(code=self.code)  # before: what changes meanwhile is news to the page
-        answer, contexts = Answer(), []
+        answer = Answer()
+        contexts: list[AbstractContextManager[None]] = []
         environ[CONTEXTS] = contexts.append
         statements, begun = sql.begin(), perf_counter()
         try:
@@ -48,9 +53,9 @@ class Layer:
         except Exception as error:  # raised outside Flask's own care
             body = answer.failed(error, environ)
         spent = (perf_counter() - begun) * 1000
-        if answer.code == INTERNAL_SERVER_ERROR and (error := environ.get(ERROR)) and page.wanted(environ):
+        if answer.code == INTERNAL_SERVER_ERROR and (raised := environ.get(ERROR)) and page.wanted(environ):
             close(body)
-            body = answer.replace(*self.explain(error, environ, answer.request_id, statements, contexts))
+            body = answer.replace(*self.explain(raised, environ, answer.request_id, statements, contexts))
         if answer.is_page(environ):
             parts = b"".join(body)
             close(body)
@@ -60,7 +65,12 @@ class Layer:
         return body
 
     def explain(
-        self, error: BaseException, environ: dict, request_id: str, statements: list[sql.Statement], contexts: list
+        self,
+        error: BaseException,
+        environ: WSGIEnvironment,
+        request_id: str,
+        statements: list[sql.Statement],
+        contexts: list[AbstractContextManager[None]],
     ) -> tuple[str, bytes]:
         """The error page, with the way into the debugger for those who may go there."""
         hints, link = [*self.migrations.notices, *self.dependencies], ""
@@ -69,7 +79,7 @@ class Layer:
             link = f"{PATH}?id={request_id}"
         return page.of_request(self.root, error, environ, request_id, statements, hints=hints, debugger=link)
 
-    def own(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+    def own(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """What a page asks the development server for."""
         path = environ["PATH_INFO"].removeprefix(PREFIX)
         if path == "events" and "gunicorn.socket" in environ:
@@ -86,9 +96,10 @@ class Answer:
     """A WSGI answer on its way out."""
 
     def __init__(self) -> None:
-        self.status, self.headers = "", []
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
 
-    def of(self, app: Callable, environ: dict) -> Iterable[bytes]:
+    def of(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
         body = app(environ, self.start)
         if self.status:
             return body
@@ -96,7 +107,9 @@ class Answer:
         first = next(rest, b"")
         return Joined(first, rest, body)
 
-    def start(self, status: str, headers: list, exc_info: Any = None) -> Callable:
+    def start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None
+    ) -> Callable[[bytes], object]:
         self.status, self.headers = status, list(headers)
         return lambda data: None
 
@@ -111,10 +124,10 @@ class Answer:
     def header(self, name: str) -> str:
         return next((value for key, value in self.headers if key.lower() == name), "")
 
-    def without(self, *names: str) -> list:
+    def without(self, *names: str) -> list[tuple[str, str]]:
         return [(key, value) for key, value in self.headers if key.lower() not in names]
 
-    def is_page(self, environ: dict) -> bool:
+    def is_page(self, environ: WSGIEnvironment) -> bool:
         """Whether it is a whole HTML page for a window, no stream, no download and no fragment for a script."""
         return (
             environ["REQUEST_METHOD"] != "HEAD"
@@ -137,7 +150,7 @@ class Answer:
         self.headers += [("Content-Type", kind), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
         return [body]
 
-    def failed(self, error: Exception, environ: dict) -> list[bytes]:
+    def failed(self, error: Exception, environ: WSGIEnvironment) -> list[bytes]:
         logging.getLogger("dev").error("raised outside the app's views", exc_info=error)
         environ[ERROR] = error
         self.start("500 Internal Server Error", [("Content-Type", "text/plain"), ("Content-Length", "0")])
@@ -150,7 +163,7 @@ class Joined:
     def __init__(self, first: bytes, rest: Iterable[bytes], body: Any) -> None:
         self.first, self.rest, self.body = first, rest, body
 
-    def __iter__(self) -> Iterable[bytes]:
+    def __iter__(self) -> Iterator[bytes]:
         yield self.first
         yield from self.rest
 
@@ -180,7 +193,7 @@ def note_exceptions() -> None:
     """Flask answers an unexpected error itself; its signal says which it was."""
     from flask import got_request_exception, request
 
-    def note(sender: Any, exception: BaseException, **extra: Any) -> None:
+    def note(sender: object, exception: BaseException, **extra: object) -> None:
         request.environ[ERROR] = exception
         if "form" in vars(request):  # parsed already: reading it here could wait for the client
             request.environ[page.FORM] = request.form.to_dict(flat=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import CodeType
 
 from chassis.observe import timeseries
+from devserver.sources import Seen, Stat
 
 # The board's figures, which outlive a reload.
 KEPT = ("chassis", timeseries.__name__)
@@ -51,10 +52,10 @@ def is_ours(root: Path, name: str) -> bool:
     return path.startswith((f"{root}/libs/", f"{root}/services/", f"{root}/slipway/chassis/"))
 
 
-class Compiled(dict[str, tuple[tuple, CodeType]]):
+class Compiled(dict[str, tuple[Stat, CodeType]]):
     """The bytecode of our own sources, by path, with what `stat` said of each. Forks inherit it."""
 
-    def update_from(self, seen: dict[str, tuple]) -> None:
+    def update_from(self, seen: Seen) -> None:
         """Compiles what is new; what does not compile is left to the import, which says why."""
         for path, stat in seen.items():
             if path.endswith(".py") and self.get(path, (None,))[0] != stat:
@@ -70,4 +71,4 @@ class Compiled(dict[str, tuple[tuple, CodeType]]):
             known = self.get(loader.get_filename(name))
             return known[1] if known else original(loader, name)
 
-        importlib.machinery.SourceFileLoader.get_code = get_code
+        importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]

@@ -9,10 +9,10 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from selectors import EVENT_READ, BaseSelector
 from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from devserver.state import Stamp
 
@@ -29,7 +29,8 @@ class Hub:
     """The open connections. A slow one holds up none: it is cut, and connects again."""
 
     def __init__(self, selector: BaseSelector) -> None:
-        self.selector, self.clients, self.event = selector, set(), HEAD
+        self.selector, self.event = selector, HEAD
+        self.clients: set[socket.socket] = set()
 
     def add(self, descriptor: int) -> None:
         client = socket.socket(fileno=descriptor)
@@ -73,7 +74,7 @@ class Hub:
             client.close()
 
 
-def hand_over(environ: dict, channel: socket.socket) -> None:
+def hand_over(environ: WSGIEnvironment, channel: socket.socket) -> None:
     """Gives the request's connection to the supervisor, and gunicorn one that leads nowhere in its place,
     since it shuts down what it closes. Raises ConnectionResetError, which it takes for a client that left."""
     connection = environ["gunicorn.socket"]
@@ -94,7 +95,7 @@ def inject(body: bytes, stamp: Stamp, method: str) -> bytes:
     return body[:place] + tag + body[place:]
 
 
-def script(environ: dict, start_response: Callable) -> list[bytes]:
+def script(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     data = SCRIPT.read_bytes()
     headers = [("Content-Type", "text/javascript; charset=utf-8"), ("Cache-Control", "no-store")]
     start_response("200 OK", [*headers, ("Content-Length", str(len(data)))])

@@ -5,10 +5,10 @@ import os
 import re
 import reprlib
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from jinja2 import Environment, FileSystemLoader
 from werkzeug.datastructures import EnvironHeaders, MIMEAccept
@@ -43,12 +43,12 @@ class Frame(NamedTuple):
     variables: dict[str, str]
 
 
-def wanted(environ: dict) -> bool:
+def wanted(environ: WSGIEnvironment) -> bool:
     """Not by a program that asks for JSON and nothing else: it gets the app's own answer."""
     return "html" in preferred(environ) or environ.get("HTTP_ACCEPT", "*/*").strip() in ("", "*/*")
 
 
-def preferred(environ: dict) -> str:
+def preferred(environ: WSGIEnvironment) -> str:
     accept = parse_accept_header(environ.get("HTTP_ACCEPT", ""), MIMEAccept)
     return accept.best_match(["text/plain", "text/html", "application/json"], "") or "" if accept else ""
 
@@ -59,7 +59,7 @@ class Broken:
     def __init__(self, root: Path, error: BaseException, hints: list[str]) -> None:
         self.root, self.error, self.hints = root, error, hints
 
-    def __call__(self, environ: dict, start_response: Callable) -> list[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         kind, body = answer(self.root, self.error, environ, title="The app can't start", hints=self.hints)
         headers = [("Content-Type", kind), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
         start_response("500 Internal Server Error", headers)
@@ -67,7 +67,12 @@ class Broken:
 
 
 def of_request(
-    root: Path, error: BaseException, environ: dict, request_id: str, statements: list[sql.Statement], **context: Any
+    root: Path,
+    error: BaseException,
+    environ: WSGIEnvironment,
+    request_id: str,
+    statements: list[sql.Statement],
+    **context: Any,
 ) -> tuple[str, bytes]:
     """The page, or the text, of what a view raised: its content type and its bytes."""
     return answer(
@@ -84,7 +89,7 @@ def of_request(
     )
 
 
-def answer(root: Path, error: BaseException, environ: dict, **context: Any) -> tuple[str, bytes]:
+def answer(root: Path, error: BaseException, environ: WSGIEnvironment, **context: Any) -> tuple[str, bytes]:
     if preferred(environ) != "text/html":
         return "text/plain; charset=utf-8", text(error, context).encode("utf-8", "replace")
     found = frames(root, error)
@@ -101,7 +106,7 @@ def answer(root: Path, error: BaseException, environ: dict, **context: Any) -> t
     return "text/html; charset=utf-8", page.encode("utf-8", "replace")
 
 
-def text(error: BaseException, context: dict) -> str:
+def text(error: BaseException, context: dict[str, Any]) -> str:
     lines = [*traceback.format_exception(error), *(f"\n{hint}\n" for hint in context["hints"])]
     if context.get("request_id"):
         lines.append(f"\nrequest id: {context['request_id']}\n")
@@ -169,7 +174,7 @@ def represented(value: object) -> str:
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
-def headers(environ: dict) -> dict[str, str]:
+def headers(environ: WSGIEnvironment) -> dict[str, str]:
     return masked(dict(EnvironHeaders(environ)))
 
 

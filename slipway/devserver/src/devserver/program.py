@@ -37,7 +37,7 @@ class Restarter:
         self.watch = waiting.Watch(Sources(root, service), self.selector, reload, self.follow)
         self.dependencies = dependencies.Declared(root)
         self.timeout = float(os.environ.get("GRACEFUL_TIMEOUT") or 2)
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.again = self.stopping = False
         self.due = math.inf  # when the program is told to end, or told again
 

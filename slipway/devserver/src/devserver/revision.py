@@ -10,11 +10,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.operations.ops import MigrationScript
+from alembic.script import Script
 from alembic.util import CommandError
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from chassis.db import migrations, waits
@@ -27,20 +29,23 @@ class Nothing(Exception):
     """There is nothing to write."""
 
 
-def draft(connection: Any, directory: Path, message: str, empty: bool = False) -> Path:
+def draft(connection: Connection, directory: Path, message: str, empty: bool = False) -> Path:
     """The new file. Raises FileExistsError, Nothing, and what Alembic raises."""
     name = id_of(message)
     target = directory / "versions" / f"{name}.py"
     if target.exists():
         raise FileExistsError(f"{target} exists: choose another message")
 
-    def keep(context: Any, former: Any, scripts: list) -> None:
-        if not empty and scripts[0].upgrade_ops.is_empty():
+    def keep(context: object, former: object, scripts: list[MigrationScript]) -> None:
+        if not empty and (drafted := scripts[0].upgrade_ops) and drafted.is_empty():
             raise Nothing("models and database agree (empty=1 makes one to write by hand)")
 
     def write(config: Config) -> None:
-        given = {"autogenerate": not empty, "rev_id": name, "process_revision_directives": keep}
-        script = command.revision(config, message, **given)
+        script = command.revision(
+            config, message, autogenerate=not empty, rev_id=name, process_revision_directives=keep
+        )
+        if not isinstance(script, Script):
+            raise Nothing("Alembic wrote nothing")
         unfinished = shutil.copyfile(script.path, target.with_suffix(".unfinished"))
         unfinished.rename(target)
 

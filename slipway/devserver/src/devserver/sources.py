@@ -24,7 +24,8 @@ LEFT_OUT = {"__pycache__", "node_modules", "tests"}
 EVENTS = 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x4  # close_write, moved_from, moved_to, create, delete, attrib
 NONBLOCK, CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 
-Seen = dict[str, tuple[int, int, int]]  # path: modified (ns), size, inode
+Stat = tuple[int, int, int]  # modified (ns), size, inode
+Seen = dict[str, Stat]  # by path
 
 
 class Sources:
@@ -61,7 +62,7 @@ class Sources:
             self.walk(folder, found)
         return found
 
-    def walk(self, folder: str | os.PathLike, found: Seen) -> None:
+    def walk(self, folder: str | os.PathLike[str], found: Seen) -> None:
         self.folders.append(os.fspath(folder))
         everything = any(part in f"{os.fspath(folder)}/" for part in PAGES)
         with suppress(OSError), os.scandir(folder) as entries:
@@ -76,7 +77,7 @@ class Sources:
                     found |= seen(entry.path)
 
 
-def seen(path: str | os.PathLike) -> Seen:
+def seen(path: str | os.PathLike[str]) -> Seen:
     try:
         stat = os.stat(path)  # noqa: PTH116 - called for every file at every look
     except OSError:

@@ -6,7 +6,11 @@ import sys
 from collections import Counter
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, ExceptionContext
 
 COMMENT = re.compile(r"^/\* request_id=\S+ \*/ ")
 
@@ -51,15 +55,15 @@ def record(root: str) -> None:
     except ImportError:
         return
 
-    def before(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+    def before(connection: "Connection", *_: object) -> None:
         connection.info["begun"] = perf_counter()
 
-    def after(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+    def after(connection: "Connection", cursor: object, statement: str, *_: object) -> None:
         if (statements := _current.get()) is not None:
             spent = (perf_counter() - connection.info.pop("begun", perf_counter())) * 1000
             statements.append(Statement(COMMENT.sub("", statement), spent, place(root)))
 
-    def failed(problem: Any) -> None:
+    def failed(problem: "ExceptionContext") -> None:
         if (statements := _current.get()) is not None and problem.statement:
             statements.append(Statement(COMMENT.sub("", problem.statement), 0.0, place(root)))
 
@@ -70,7 +74,7 @@ def record(root: str) -> None:
 
 def place(root: str) -> str:
     """The innermost line of a service that led here, else empty."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     services = f"{root}/services/"
     while frame:
         if frame.f_code.co_filename.startswith(services):

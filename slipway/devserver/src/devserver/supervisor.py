@@ -13,6 +13,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 from chassis.observe import logs
 from chassis.server import shm
@@ -43,7 +44,7 @@ def listener() -> socket.socket:
     try:
         opened = socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
-        sys.exit(f"cannot listen on {address[0]}:{address[1]}: {error.strerror.lower()}.")
+        sys.exit(f"cannot listen on {address[0]}:{address[1]}: {(error.strerror or str(error)).lower()}.")
     if hasattr(socket, "TCP_DEFER_ACCEPT"):
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
     return opened
@@ -169,12 +170,12 @@ class Supervisor:
                 if not descriptors:
                     self.note(json.loads(data))
 
-    def note(self, message: dict) -> None:
+    def note(self, message: dict[str, Any]) -> None:
         if self.current is None or message["code"] != self.current.code:
             return  # of a generation that is replaced already
         if "worker" in message:
             self.current.serves(message["worker"], message["broken"])
-            self.show()
+            self.show(self.current)
             if not self.preloaded and not self.current.broken:
                 self.preload()
         if "notices" in message:
@@ -183,8 +184,8 @@ class Supervisor:
             self.state.grow("page")
         self.tell()
 
-    def show(self) -> None:
-        log.info("%s after %d ms", "the error page is up" if self.current.broken else "serving", self.current.took)
+    def show(self, served: generation.Generation) -> None:
+        log.info("%s after %d ms", "the error page is up" if served.broken else "serving", served.took)
         if not self.watch.settled and (url := os.environ.get("DEV_URL")):
             log.info("open %s", url)
         self.watch.settled = True

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
+from types import FrameType
 
 from dotenv import dotenv_values
 
@@ -46,7 +47,12 @@ def forget(dotenv: dict[str, str | None]) -> None:
 class Signals:
     """Wakes the selector at each signal: `asked` is called at one to stop, `heard` after any, a child's end too."""
 
-    def __init__(self, selector: selectors.BaseSelector, asked: Callable, heard: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        asked: Callable[[int, FrameType | None], None],
+        heard: Callable[[], None],
+    ) -> None:
         self.reader, self.writer = socket.socketpair()
         self.heard = heard
         for end in (self.reader, self.writer):
@@ -94,7 +100,8 @@ class Watch:
 
     def look_now(self) -> None:
         sleep(SETTLE)
-        self.inotify.drain()
+        if self.inotify:
+            self.inotify.drain()
         self.due = 0.0
         if not self.polled:
             self.look(told=True)
@@ -111,17 +118,17 @@ class Watch:
         if changes:
             self.silent = self.silent + 1 if silent and self.settled else 0
         if self.inotify and self.polled and self.silent >= SILENT:
-            self.give_up_inotify()
+            self.give_up(self.inotify)
         spent = monotonic() - begun
         self.due = monotonic() + max(FALLBACK if self.inotify else POLL, spent / SHARE)
         if changes:
             self.follow(changes)
 
-    def give_up_inotify(self) -> None:
+    def give_up(self, inotify: Inotify) -> None:
         """Looks found what no event had told of, more often than by chance: this file system has none."""
         log.info("inotify is silent here: looking at the sources every %g s (RELOAD=poll says so at once)", POLL)
-        self.selector.unregister(self.inotify.descriptor)
-        self.inotify.close()
+        self.selector.unregister(inotify.descriptor)
+        inotify.close()
         self.inotify = None
 
 

@@ -4,10 +4,15 @@ A service's conftest.py gives `settings` (see `Postgres.lend`) and `app`; the re
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chassis_testing.postgres import Postgres
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.testing import FlaskClient, FlaskCliRunner
 
 
 @pytest.fixture(scope="session")
@@ -18,13 +23,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def client(app):
+def client(app: "Flask") -> "FlaskClient":
     """Flask's test client (flask.palletsprojects.com/en/stable/testing)."""
     return app.test_client()
 
 
 @pytest.fixture
-def runner(app):
+def runner(app: "Flask") -> "FlaskCliRunner":
     """Flask's command-line runner."""
     return app.test_cli_runner()
 

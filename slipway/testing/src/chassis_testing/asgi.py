@@ -1,13 +1,17 @@
 """Asking an ASGI app, started and stopped around it as its server would."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpx
 
+if TYPE_CHECKING:
+    from chassis.web.asgi import App, Message
 
-def get(app: Callable, path: str, **headers: str) -> httpx.Response:
+
+def get(app: "App", path: str, **headers: str) -> httpx.Response:
     async def ask() -> httpx.Response:
         async with (
             started(app),
@@ -19,10 +23,11 @@ def get(app: Callable, path: str, **headers: str) -> httpx.Response:
 
 
 @asynccontextmanager
-async def started(app: Callable) -> AsyncIterator[None]:
+async def started(app: "App") -> AsyncIterator[None]:
     """The lifespan protocol (asgi.readthedocs.io/en/stable/specs/lifespan.html)."""
-    told, said = asyncio.Queue(), asyncio.Queue()
-    running = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}}, told.get, said.put))
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    said: asyncio.Queue[Message] = asyncio.Queue()
+    running = asyncio.ensure_future(app({"type": "lifespan", "asgi": {"version": "3.0"}}, told.get, said.put))
     try:
         await told.put({"type": "lifespan.startup"})
         assert (await said.get())["type"] == "lifespan.startup.complete"

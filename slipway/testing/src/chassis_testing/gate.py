@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item):
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """What a module's tests share may be containers, and goes after the last of them, which need not be marked."""
     gate = item.config.stash[DOCKER]
     gate.with_suffix(".forbidden").unlink(missing_ok=True)

