@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from slipway.commands import ROOT, init
 from slipway.commands.shared import engine, inventory, lock
@@ -143,6 +143,7 @@ def dump(service: str, path: Path) -> str:
     checksum = hashlib.sha256()
     with private(path) as file, tempfile.TemporaryFile() as errors:
         run = subprocess.Popen([*EXEC, "dump", service], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
+        assert run.stdout  # a pipe, as asked for
         try:
             while chunk := run.stdout.read(1 << 20):
                 checksum.update(chunk)
@@ -192,7 +193,8 @@ def check(path: Path) -> Contents:
 
 def migrate(service: str, database: str) -> str:
     """Brings an older backup to this release's schema before any request meets it."""
-    job = inventory.find(service).job
+    if (job := inventory.find(service).job) is None:
+        raise Stop(f"the service {service} has no database")
     named = ("--env", f"DATABASE_NAME={database}")
     run = compose("run", "--rm", "--no-deps", "-T", *named, job, stdin=subprocess.DEVNULL)
     if not run.returncode:
@@ -213,13 +215,21 @@ def swap(service: str, new: str) -> str:
             signal.signal(number, handler)
 
 
-def inside(*arguments: str, **options) -> str:
+def inside(*arguments: str, stdin: int | IO[bytes] = subprocess.DEVNULL, start_new_session: bool = False) -> str:
     """Runs a step of backup.sh beside the database and returns what it prints."""
-    given = {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "stdin": subprocess.DEVNULL, **options}
-    return done(subprocess.run([*EXEC, *arguments], **given))
+    run = subprocess.run(
+        [*EXEC, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=stdin,
+        start_new_session=start_new_session,
+    )
+    return done(run)
 
 
-def done(run: subprocess.CompletedProcess) -> str:
+def done(run: subprocess.CompletedProcess[str]) -> str:
     if run.returncode:
         raise Stop(reason(run.stderr))
     return run.stdout
@@ -239,7 +249,7 @@ def last_message(output: str) -> str:
     lines = output.strip().splitlines() or ["no reason was given"]
     for line in reversed(lines):
         if message := parse(line).get("message"):
-            return message
+            return str(message)
     return lines[-1]
 
 
@@ -252,7 +262,7 @@ def password_of(service: str) -> str:
 
 
 @contextmanager
-def private(path: Path) -> Iterator:
+def private(path: Path) -> Iterator[IO[bytes]]:
     """A file for this user alone, on the disk when the block ends."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -125,9 +125,16 @@ def build(release: str) -> None:
     """In a terminal, what is being built stands beside the step's name: minutes may go by."""
     command = [*PRODUCTION, "--progress", "plain", "build", *builders()]
     said, live = [], sys.stdout.isatty()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with subprocess.Popen(command, cwd=ROOT, env=variables(release), **pipes) as process:
-        for line in process.stdout:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=variables(release),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
             said.append(line)
             if live and (under_way := re.match(r"#\d+ (\[.+)", line)):
                 width = shutil.get_terminal_size().columns - 16
@@ -277,7 +284,8 @@ def running() -> dict[str, tuple[str, bool]]:
 
 def now() -> str:
     """What the replicas run, whatever `.env` says."""
-    runs, names = running(), {}
+    runs = running()
+    names: dict[str, list[str]] = {}
     for replica in replicas():
         names.setdefault(runs.get(replica, DOWN)[0], []).append(replica)
     if len(names) == 1:

@@ -75,7 +75,7 @@ def until_ctrl_c(command: list[str], stdin: str) -> int:
     """Runs the command, which gets Ctrl-C as well; returns its exit code, 0 where it was asked to stop."""
     asked = []
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE if stdin else None, text=True) as process:
-        if stdin:
+        if process.stdin:
             process.stdin.write(stdin)
             process.stdin.close()
         signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
@@ -97,7 +97,7 @@ def refuse_taken(verb: str, setting: str, port: int) -> None:
             who = listeners.holder(port)
             by = " by this checkout's own `make dev`" if who is None else f" by {who}" if who else ""
             raise Stop(
-                f"cannot use port {port}: {error.strerror.lower()}{by}. "
+                f"cannot use port {port}: {(error.strerror or str(error)).lower()}{by}. "
                 f"Take another, make {verb} {setting}={port + 1}, or stop what listens there"
             ) from None
 

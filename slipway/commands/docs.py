@@ -5,9 +5,10 @@ import importlib
 import re
 import sys
 import tomllib
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import chassis.settings
 from slipway.commands import ROOT
@@ -56,7 +57,7 @@ def differs(path: Path, text: str) -> bool:
 
 def deployment() -> list[Setting]:
     """Every variable of the compose files; one that compose/settings.toml does not explain is an error."""
-    defaults = {}
+    defaults: dict[str, str] = {}
     for path in (*sorted((ROOT / "compose").glob("*.yaml")), *sorted((ROOT / "slipway/compose").glob("*.yaml"))):
         for name, default in VARIABLE.findall(path.read_text()):
             defaults.setdefault(name, default)
@@ -77,14 +78,14 @@ def own_settings() -> dict[str, list[Setting]]:
     """What each service adds to the chassis's settings; those that add nothing are left out."""
     sys.path[:0] = [str(each.directory / "src") for each in inventory.all()]  # one that is not installed yet, too
     shared = {each.name for each in fields(chassis.settings.Settings)}
-    found = {}
+    found: dict[str, list[Setting]] = {}
     for each in inventory.all():
         settings = described(importlib.import_module(f"{each.name}.settings").Settings, without=shared)
         found |= {each.name: settings} if settings else {}
     return found
 
 
-def described(kind: type, without: set[str] = frozenset()) -> list[Setting]:
+def described(kind: type[chassis.settings.Settings], without: Collection[str] = ()) -> list[Setting]:
     types = get_type_hints(kind)
     return [
         Setting(
@@ -98,7 +99,7 @@ def described(kind: type, without: set[str] = frozenset()) -> list[Setting]:
     ]
 
 
-def allowed(kind: type, metadata: dict) -> str:
+def allowed(kind: type, metadata: Mapping[str, Any]) -> str:
     if get_origin(kind) is Literal:
         return ", ".join(get_args(kind))
     if metadata["minimum"] is not None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ def doctor() -> bool:
     return any(state == BAD for state, _ in findings)
 
 
-def findings_of(check) -> list[Finding]:
+def findings_of(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     try:
         return list(check())
     except dotenv.Unreadable as line:

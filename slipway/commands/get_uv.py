@@ -26,7 +26,7 @@ from urllib.request import Request, urlopen
 
 from slipway.commands import ROOT
 
-VERSION = re.search(r"uv==([\d.]+)", (ROOT / "docker/service.Dockerfile").read_text())[1]
+VERSION: str = re.findall(r"uv==([\d.]+)", (ROOT / "docker/service.Dockerfile").read_text())[0]
 CHOSEN = re.sub(r"^[\w.-]+=", "", os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL", ""))
 INDEX = (CHOSEN or os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple").rstrip("/")
 JSON = "application/vnd.pypi.simple.v1+json"

@@ -67,7 +67,9 @@ def with_database(name: str) -> Service:
 
 
 @contextmanager
-def in_development(service: Service, otherwise: str = "it is for development, and production runs here") -> Iterator:
+def in_development(
+    service: Service, otherwise: str = "it is for development, and production runs here"
+) -> Iterator[Place]:
     """Raises Stop where it is production that runs here."""
     with place.find(service) as here:
         if here.production:

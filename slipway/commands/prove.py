@@ -39,16 +39,16 @@ RENEWED = 15  # seconds after which the page says what has been proved meanwhile
 def prove(p: str = "", args: str = "") -> bool:
     """Proves every promise, or those of the area `p`, with words for pytest. Returns whether one is not kept."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has sent this to the background
-    args = shlex.split(args)
+    words = shlex.split(args)
     targets = chosen(p)
     machine, missing = needed_and_there()
     RECORD.parent.mkdir(exist_ok=True)
     RECORD.unlink(missing_ok=True)
     scope = [f"p={shlex.quote(p)}"] if p else []
-    scope += [f"args={shlex.quote(shlex.join(args))}"] if args else []
+    scope += [f"args={shlex.quote(shlex.join(words))}"] if words else []
     run = proof.Run(RECORD, " ".join(scope), machine)
     try:
-        good = proved(run, targets, missing, args)
+        good = proved(run, targets, missing, words)
         run.ended = True
     except KeyboardInterrupt:
         good = False
@@ -87,8 +87,8 @@ def needed_and_there() -> tuple[dict[str, str], dict[str, str]]:
             missing["engine"] = problem
         else:
             has["base images"] = ", ".join(engine.bases())
-    if "browser" not in missing:
-        has["browser"] = said(harness.chromium(), "--version") or harness.chromium()
+    if "browser" not in missing and (chromium := harness.chromium()):
+        has["browser"] = said(chromium, "--version") or chromium
     has |= {name: f"none: {problem}" for name, problem in missing.items()}
     for name, fact in has.items():
         print(f"{name:12} {fact}", flush=True)

@@ -5,7 +5,9 @@
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from slipway.commands import ROOT, init
@@ -73,10 +75,11 @@ def wrong(name: str, title: str) -> str | None:
 
 def current(root: Path) -> str:
     """The project's name, as compose has it."""
-    return re.search(r"^name: (\S+)$", (root / "compose.yaml").read_text(), re.MULTILINE)[1]
+    name: str = re.findall(r"^name: (\S+)$", (root / "compose.yaml").read_text(), re.MULTILINE)[0]
+    return name
 
 
-def recorded() -> dict:
+def recorded() -> dict[str, Any]:
     return tomllib.loads((ROOT / RECORD).read_text())
 
 
@@ -104,7 +107,7 @@ def public(url: str) -> str:
 def put_name(root: Path, name: str, title: str) -> None:
     """Puts the name in the present one's place in the tree at `root`, and the title in its title's."""
     former = current(root)
-    spelt = re.match(r"# (.+)", (root / "README.md").read_text())[1]
+    spelt: str = re.findall(r"\A# (.+)", (root / "README.md").read_text())[0]
     for path in files(root, COMPOSE):
         replace(path, rf"^name: {former}(?=-dev$|$)", f"name: {name}")
         replace(path, rf"(?<=IMAGE_PREFIX:-){former}(?=/)", name)
@@ -153,7 +156,7 @@ def head_of(root: Path) -> str:
 
 
 def write_record(origin: dict[str, str], fork: dict[str, str | bool]) -> None:
-    def table(values: dict[str, str | bool]) -> str:
+    def table(values: Mapping[str, str | bool]) -> str:
         return "".join(f"{key:<8}= {quoted(value)}\n" for key, value in values.items())
 
     text = "# What this fork is made from: `make template-update` reads it and brings it up to date.\n"

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -230,7 +231,7 @@ def confirmed(name: str) -> bool:
     return input(f"Type {name} to remove the service {name}: ").strip() == name
 
 
-def include(change) -> None:
+def include(change: Callable[[list[str]], list[str]]) -> None:
     """Rewrites the list of files in compose.yaml."""
     path = ROOT / "compose.yaml"
     text = path.read_text()

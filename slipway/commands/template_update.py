@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from slipway.commands import ROOT, rename
 from slipway.commands.shared import git, merge
@@ -78,7 +79,7 @@ def take_up(base: str, target: str, source: str) -> None:
     print(DONE)
 
 
-def read_record() -> dict:
+def read_record() -> dict[str, Any]:
     if not (ROOT / rename.RECORD).exists():
         raise Stop(f"there is no {rename.RECORD}, which says what this fork is made from: `make rename` writes it")
     return rename.recorded()
@@ -154,7 +155,7 @@ def put_kit_back(base: str) -> list[str]:
     return edited
 
 
-def bring_in(base: str, target: str, fork: dict) -> list[str]:
+def bring_in(base: str, target: str, fork: dict[str, Any]) -> list[str]:
     """Applies what lies between the two to index and tree; returns the paths with conflicts."""
     head = rename.head_of(ROOT)
     found = merge.apply(mapped(base, fork, head), mapped(target, fork, head), f"the template's {name_of(target)}")
@@ -164,7 +165,7 @@ def bring_in(base: str, target: str, fork: dict) -> list[str]:
     return [path for path in found if path not in MADE]
 
 
-def mapped(commit: str, fork: dict, head: str) -> str:
+def mapped(commit: str, fork: dict[str, Any], head: str) -> str:
     """The template's tree at the commit, with what this fork did to all of it; returns the tree's hash."""
     with checkout(commit) as root:
         rename.put_name(root, fork["name"], fork["title"])

@@ -9,9 +9,10 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from typing import Any
 
 from slipway.commands import ROOT, backup, deploy
 from slipway.commands.deploy import compose, step
@@ -91,8 +92,9 @@ def release() -> str:
     return match[1]
 
 
-def config() -> dict:
-    return json.loads(compose("config", "--format", "json").stdout)
+def config() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(compose("config", "--format", "json").stdout)
+    return found
 
 
 def present(major: str) -> None:
@@ -154,10 +156,18 @@ def dump() -> None:
 def frozen() -> Iterator[float]:
     """The old server takes no writes until this ends, however it ends: a process beside it waits for us."""
     command = [*PRODUCTION, "exec", "-T", "db", SCRIPT, "freeze"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with step("no writes"):
         since = time.monotonic()
-        holder = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes)
+        holder = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            text=True,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert holder.stdout  # a pipe, as asked for
         if holder.stdout.readline().strip() != "frozen":
             raise Stop(f"the old server can't be kept from writing: {backup.reason(holder.communicate()[1])}")
     try:
@@ -167,7 +177,7 @@ def frozen() -> Iterator[float]:
 
 
 @contextmanager
-def worker() -> Iterator:
+def worker() -> Iterator[Callable[..., str]]:
     """A container of the new version beside the old server, with the same volume; what runs steps in it."""
     name = f"{config()['name']}-upgrade"
     engine.run("docker", "rm", "--force", "--volumes", name)  # of a run that was killed
@@ -190,18 +200,18 @@ def once(action: str) -> str:
     return done(compose("run", "--rm", "--no-deps", "-T", "--entrypoint", SCRIPT, "db", action), action)
 
 
-def done(run: subprocess.CompletedProcess, action: str) -> str:
+def done(run: subprocess.CompletedProcess[str], action: str) -> str:
     if run.returncode:
         raise Stop(f"the step {action} failed: {reason(run)}")
     return run.stdout
 
 
-def reason(run: subprocess.CompletedProcess) -> str:
+def reason(run: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in run.stderr.splitlines() if not re.match(r"\s*(Container|Network|Volume) ", line)]
     return backup.reason("\n".join(lines))
 
 
-def switch(inside, former: str, wanted: str) -> None:
+def switch(inside: Callable[..., str], former: str, wanted: str) -> None:
     """The old server stops before the new cluster has its place: at no moment could both be written to."""
     try:
         expect(compose("stop", "db"), "the old server does not stop")

@@ -41,7 +41,7 @@ def last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no error message")
 
 
-def parse(text: str) -> dict:
+def parse(text: str) -> dict[str, Any]:
     """A JSON object, or an empty one for what is none."""
     try:
         found = json.loads(text)

@@ -58,7 +58,7 @@ def in_file(path: Path | None = None) -> dict[str, str]:
     return found
 
 
-def value_of(setting: re.Match, known: dict[str, str]) -> str | None:
+def value_of(setting: re.Match[str], known: dict[str, str]) -> str | None:
     if setting["single"] is not None:
         return setting["single"].replace("\\'", "'")
     if setting["double"] is not None:
@@ -79,7 +79,7 @@ def unescaped(text: str) -> str:
 def substituted(text: str, known: dict[str, str]) -> str:
     """With the values of variables: the environment's, else what stands further up. Raises ValueError."""
 
-    def value(match: re.Match) -> str:
+    def value(match: re.Match[str]) -> str:
         dollar, plain, braced, operator, word = match.groups()
         if dollar:
             return "$"

@@ -79,7 +79,8 @@ def bases() -> list[str]:
 
 
 def found(pattern: str, path: str) -> str:
-    return re.search(pattern, (ROOT / path).read_text(), re.MULTILINE)[1]
+    first: str = re.findall(pattern, (ROOT / path).read_text(), re.MULTILINE)[0]
+    return first
 
 
 def images_problem() -> str | None:
@@ -94,7 +95,7 @@ def images_problem() -> str | None:
     return None
 
 
-def run(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess:
+def run(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     """Asks the engine a question; raises NoAnswer where it takes longer than that, or than TIMEOUT."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout or TIMEOUT, check=False)

@@ -13,7 +13,7 @@ PRODUCTION = ROOT / ".deploy.lock"
 
 
 @contextmanager
-def production() -> Iterator[IO]:
+def production() -> Iterator[IO[str]]:
     """One deploy, restore, rotation or upgrade at a time: each takes what it finds half-made for a leftover.
 
     Raises Stop where another is under way.
@@ -25,7 +25,7 @@ def production() -> Iterator[IO]:
 
 
 @contextmanager
-def shared(path: Path) -> Iterator[IO]:
+def shared(path: Path) -> Iterator[IO[str]]:
     """Held by all who use a thing at once; `taken` says who is the last."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
@@ -33,7 +33,7 @@ def shared(path: Path) -> Iterator[IO]:
         yield lock
 
 
-def taken(lock: IO) -> bool:
+def taken(lock: IO[str]) -> bool:
     """Whether this process has it alone now; False where another has it, too."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -65,10 +65,11 @@ def merged(*blobs: str) -> str | None:
                 path.write_text(git.git("cat-file", "blob", blob))
         except UnicodeDecodeError:
             return None  # a picture
-        command = ["git", "merge-file", "--stdout", "--diff3", f"--marker-size={MARK}", ours, base, theirs]
-        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    parts = [hunk_merged(*(part.splitlines(keepends=True) for part in hunk)) for hunk in HUNK.findall(text)]
-    if None in parts:
+        command = ["git", "merge-file", "--stdout", "--diff3", f"--marker-size={MARK}"]
+        text = subprocess.run([*command, ours, base, theirs], capture_output=True, text=True, check=False).stdout
+    hunks = [hunk_merged(*(part.splitlines(keepends=True) for part in hunk)) for hunk in HUNK.findall(text)]
+    parts = [hunk for hunk in hunks if hunk is not None]
+    if len(parts) < len(hunks):
         return None
     found = iter(parts)
     return HUNK.sub(lambda _: "".join(next(found)), text)

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import replace
 
-from chassis.settings import Address
+from chassis.settings.address import Address
 from chassis_testing.postgres import Postgres, PostgresError
 from slipway.commands import ROOT
 from slipway.commands.shared import debugger, inventory
@@ -26,7 +26,7 @@ def main(names: list[str]) -> None:
         serve([start(service, postgres, debugged) for service in chosen])
 
 
-def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Popen:
+def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Popen[bytes]:
     """Migrated, then running, on Ctrl-C from here alone, so that Postgres outlives it."""
     given = {**os.environ, **environment(service), **(debugger.settings() if debugged else {})}
     if service.database:
@@ -69,7 +69,7 @@ def migrate(service: Service, given: dict[str, str], address: Address) -> None:
     )
 
 
-def serve(running: list[subprocess.Popen]) -> None:
+def serve(running: list[subprocess.Popen[bytes]]) -> None:
     """Until all have ended, or Ctrl-C."""
     try:
         while any(server.poll() is None for server in running):

@@ -60,7 +60,7 @@ def server() -> Iterator[Postgres]:
                 wait_for_others(held)
 
 
-def wait_for_others(held: IO) -> None:
+def wait_for_others(held: IO[str]) -> None:
     """Another terminal's `make psql` must not lose the server that this one has started."""
     if not lock.taken(held):
         print("Another terminal uses this Postgres: it stops once that is done.", file=sys.stderr)

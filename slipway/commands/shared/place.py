@@ -192,11 +192,11 @@ def history(place: Stack) -> list[str]:
     return [] if place.production else ["--env", "PYTHON_HISTORY=/app/.cache/python_history"]
 
 
-def call(command: list[str], **options) -> int:
+def call(command: list[str], stdin: int | None = None) -> int:
     """Runs it to its end, and returns its exit code; Ctrl-C is the command's."""
     former = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
-        code = subprocess.run(command, check=False, **options).returncode
+        code = subprocess.run(command, check=False, stdin=stdin).returncode
     finally:
         signal.signal(signal.SIGINT, former)
     return code if code >= 0 else 128 - code

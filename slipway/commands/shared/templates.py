@@ -9,7 +9,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jinja2
@@ -32,7 +32,7 @@ def newest() -> str:
     return "+".join(filter(None, found))
 
 
-def render(templates: str, words: dict[str, object]) -> str:
+def render(templates: str, words: Mapping[str, object]) -> str:
     """The files that a service gets, as a git tree of the repository's paths. Raises Unknown."""
     files = {path: text for name in templates.split("+") for path, text in archived(name)}
     only = tomllib.loads(files.pop("service.toml").decode())["only"]
@@ -63,14 +63,14 @@ def archived(name: str) -> Iterator[tuple[str, bytes]]:
         raise Unknown(name)
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         for member in files:
-            if member.isfile():
-                yield member.name, files.extractfile(member).read()
+            if member.isfile() and (file := files.extractfile(member)):
+                yield member.name, file.read()
 
 
 def sort_imports(folder: Path, name: str) -> None:
     """Where the service's own stand depends on its name."""
     known = f"lint.isort.known-first-party = {[*FIRST_PARTY, name]}"
-    ruff = [
+    ruff: list[str | Path] = [
         Path(sys.executable).parent / "ruff",
         "check",
         "--quiet",
