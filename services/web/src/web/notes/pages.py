@@ -1,5 +1,6 @@
 """`/notes`: pages for people. A form that was accepted redirects (303), so a reload repeats nothing."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
@@ -7,7 +8,7 @@ from werkzeug.wrappers import Response
 
 from chassis.web import validation
 from chassis.web.validation import Invalid
-from web.notes import rules, store
+from web.notes import models, rules, store
 from web.notes.rules import NoteFields
 
 blueprint = Blueprint("notes", __name__, url_prefix="/notes", template_folder="templates")
@@ -79,7 +80,9 @@ def submitted() -> NoteFields:
     return validation.check(NoteFields, values)
 
 
-def form(values: dict, errors: dict | None = None, note: store.Note | None = None) -> Answer:
+def form(
+    values: Mapping[str, str], errors: Mapping[str | None, str] | None = None, note: models.Note | None = None
+) -> Answer:
     """The form with what was typed, and with what is wrong beside each field."""
     status = 422 if errors else 200
     page = render_template("notes/form.html", values=values, errors=errors or {}, note=note, limits=rules)

@@ -28,7 +28,7 @@ class Page:
 def page(number: int, size: int) -> Page:
     newest_first = select(Note).order_by(Note.created_at.desc(), Note.id.desc())
     chosen = newest_first.offset((number - 1) * size).limit(size)
-    total = session().scalar(select(func.count()).select_from(Note))
+    total = session().scalar(select(func.count()).select_from(Note)) or 0
     return Page(list(session().scalars(chosen)), number, size, total)
 
 
