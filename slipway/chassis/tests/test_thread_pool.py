@@ -246,7 +246,7 @@ def test_an_error_of_the_pools_own_costs_one_connection(clients, caplog):
 
 def test_the_deputy_sleeps_while_nothing_happens_and_wakes_for_a_request(clients):
     gate = threading.Event()
-    served = clients(lambda request: request if request == b"q" else gate.wait(SOON) and request, patience=0.001)
+    served = clients(lambda request: request if request == b"q" else gate.wait(SOON) and request, turn=0.001)
     slow, quick = served.connect()[0], served.connect()[0]
     assert ask(quick, b"q") == b"q"
     wait_for(lambda: not served.pool.busy.is_set())

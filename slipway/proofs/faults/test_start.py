@@ -49,7 +49,7 @@ def test_what_never_heals_fails_at_once(faulty, environment, said):
     assert "wrong-but" not in run.stdout
 
 
-def test_wrong_settings_stop_the_start_with_every_fault_in_one_line(faulty):
+def test_wrong_settings_stop_the_start_with_every_error_in_one_line(faulty):
     run = start(faulty, PORT="eighty", LOG_LEVEL="LOUD", WEB_THREADS="0")
     assert run.returncode == 78
     assert last_line(run).startswith("3 settings are wrong: ")
