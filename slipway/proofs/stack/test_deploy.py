@@ -196,7 +196,7 @@ def test_a_deploy_that_is_killed_under_load_is_taken_up_by_the_next_and_undone_b
     print(f"{load}\n{second}\n{early.stderr}{undone}")
     record_property("figure", str(load))
     assert "deploy later was interrupted\ndeploy later (now: " in second
-    assert "another deploy is under way" in early.stderr
+    assert "a restore or a rotation is under way" in early.stderr
     assert "deploy later was interrupted\nrollback to steady (now: web-a: later; web-b: " in undone
     assert (versions(stack), tags(stack)) == (["steady", "steady"], before)
     assert load.failures == [], warnings(stack)

@@ -26,8 +26,8 @@ blueprint = Blueprint("health", __name__)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Adds the routes, and the check `draining`. The database has added its own before."""
-    add_checks(app, {"draining": _not_draining})
+    """Adds the routes. The database has added its check before."""
+    add_checks(app, {})
     database = app.extensions.get("database")
     state: dict[str, Any] = {"started": monotonic()}
     app.extensions["health"] = state
@@ -41,7 +41,10 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def add_checks(app: Flask, checks: dict[str, Check]) -> None:
-    """Further conditions for readiness: each returns (passed, a word for the operator)."""
+    """Further conditions for readiness: each returns (passed, a word for the operator).
+
+    The first is always `draining`: it asks nothing, and those behind a database that says nothing get no time.
+    """
     if "checks" not in app.extensions:
         app.extensions["checks"] = HealthCheck(
             success_headers=HEADERS,
@@ -50,6 +53,7 @@ def add_checks(app: Flask, checks: dict[str, Check]) -> None:
             success_ttl=0,
             failed_ttl=0,
         )
+        checks = {"draining": _not_draining, **checks}
     for name, check in checks.items():
         app.extensions["checks"].add_check(Bounded(check, name))
 
