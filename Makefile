@@ -1,8 +1,8 @@
-# Every verb of the project; bare `make` prints those of every day. The kit's are in slipway/Makefile, yours go below.
+# Every verb of the project; bare `make` prints the everyday ones. The kit's are in slipway/Makefile, yours go below.
 
 include slipway/Makefile
 
 ##@ Yours
 
-# hello: ## Say hello; to put something before a verb of the kit's: `deploy: hello`
+# hello: ## Say hello; to run something before one of the kit's verbs: `deploy: hello`
 #	@echo hello

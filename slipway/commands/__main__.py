@@ -1,7 +1,7 @@
-"""`python -m slipway.commands VERB name=value …`, which is what each recipe of the Makefile runs.
+"""`python -m slipway.commands VERB name=value …`, which each recipe of the Makefile runs.
 
-A verb is a function of the module that is named here; its words come as keyword arguments, those that are empty left
-out. What stops it is one line, and the exit status 1.
+A verb is a function of the module named here; its words are passed as keyword arguments, without the empty ones. An
+error that stops it is printed as one line, and the exit status is 1.
 """
 
 import importlib
@@ -49,7 +49,7 @@ def main(verb: str, *given: str) -> None:
     module, function = VERBS[verb].split(".")
     words = dict(word.split("=", 1) for word in given)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         work = getattr(importlib.import_module(f"slipway.commands.{module}"), function)

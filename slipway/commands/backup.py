@@ -1,6 +1,6 @@
-"""`make backup` and `make restore`: production's database to a file, and back, while it serves.
+"""`make backup` and `make restore`: production's database to a file and back, while it serves.
 
-What happens beside the database is slipway/postgres/backup.sh, run in its container; here are the
+slipway/postgres/backup.sh does the work beside the database, in its container; this module handles the
 host's file, the questions and the order of the steps. Standard library only.
 """
 
@@ -25,7 +25,7 @@ from slipway.commands.shared.stop import Stop
 
 BACKUPS = ROOT / "backups"
 SCRIPT = "/opt/slipway/postgres/backup.sh"
-EXEC = [*PRODUCTION, "exec", "-T", "--env", "OWNER_PASSWORD", "db", SCRIPT]  # its value: our environment's
+EXEC = [*PRODUCTION, "exec", "-T", "--env", "OWNER_PASSWORD", "db", SCRIPT]  # its value comes from our environment
 UNCHANGED = "interrupted; nothing was changed"
 MAGIC = b"PGDMP"  # how an archive in pg_dump's custom format begins
 
@@ -51,7 +51,7 @@ def backup(s: str = "") -> None:
 
 
 def restore(s: str = "", file: str = "", yes: str = "") -> None:
-    """Puts a dump in the database's place; `yes` does not ask."""
+    """Replaces the database with a dump; `yes` skips the question."""
     service = service_of(s)
     try:
         replace(service, file, yes == "1")
@@ -60,14 +60,14 @@ def restore(s: str = "", file: str = "", yes: str = "") -> None:
 
 
 def service_of(name: str) -> str:
-    """One that was removed may still have its database."""
+    """The service's name: a removed service may still have its database."""
     if problem := engine.problem():
         raise Stop(problem)
     return name or inventory.find().name
 
 
 def dump_to_file(service: str) -> None:
-    """Dumps under a temporary name, reads the dump back, and only then gives it its name."""
+    """Dumps under a temporary name, reads the dump back, and only then renames it."""
     started = time.monotonic()
     os.environ["OWNER_PASSWORD"] = password_of(service)
     BACKUPS.mkdir(mode=0o700, exist_ok=True)
@@ -89,7 +89,7 @@ def dump_to_file(service: str) -> None:
 
 
 def claimed(service: str) -> tuple[Path, Path]:
-    """A name that no other backup of this second has, and its unfinished file, which is made already."""
+    """A name that no other backup of the same second has, and its unfinished file, already created."""
     while True:
         path = BACKUPS / f"{service}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump"
         unfinished = path.with_name(f".{path.name}.unfinished")
@@ -102,14 +102,14 @@ def claimed(service: str) -> tuple[Path, Path]:
 
 
 def replace(service: str, name: str, yes: bool) -> None:
-    """Restores into a new database while the old one serves; they swap names when all is well."""
+    """Restores into a new database while the old one serves; they swap names once all is well."""
     if not name:
         raise Stop("which dump? Say file=backups/….dump")
     if not yes and not sys.stdin.isatty():
-        raise Stop("it asks before it replaces a database, and here is no terminal: say yes=1 to go ahead")
+        raise Stop("replacing a database needs confirmation, and there is no terminal: say yes=1 to go ahead")
     path = Path(name)
     with lock.production():
-        done(compose("exec", "-T", "db", "true", stdin=subprocess.DEVNULL))  # or says how to start it
+        done(compose("exec", "-T", "db", "true", stdin=subprocess.DEVNULL))  # or reports how to start it
         contents = verified(path, service)
         os.environ["OWNER_PASSWORD"] = password_of(service)
         print(f"{name} is whole: the database {service}, {contents}.", flush=True)
@@ -143,7 +143,7 @@ def dump(service: str, path: Path) -> str:
     checksum = hashlib.sha256()
     with private(path) as file, tempfile.TemporaryFile() as errors:
         run = subprocess.Popen([*EXEC, "dump", service], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
-        assert run.stdout  # a pipe, as asked for
+        assert run.stdout  # a pipe, as requested
         try:
             while chunk := run.stdout.read(1 << 20):
                 checksum.update(chunk)
@@ -161,12 +161,12 @@ def dump(service: str, path: Path) -> str:
 
 
 def verified(path: Path, service: str) -> Contents:
-    """What the archive holds; raises Stop unless it is whole and of this service's database."""
+    """What the archive holds. Raises Stop unless it is complete and from this service's database."""
     if not path.is_file():
         raise Stop(f"there is no file {path}")
     with path.open("rb") as archive:
         if archive.read(len(MAGIC)) != MAGIC:
-            raise Stop(f"{path} is no archive in pg_dump's custom format; nothing was changed")
+            raise Stop(f"{path} is not an archive in pg_dump's custom format; nothing was changed")
         if digest_of(path).exists():
             archive.seek(0)
             expected = digest_of(path).read_text().split()
@@ -182,7 +182,7 @@ def verified(path: Path, service: str) -> Contents:
 
 
 def check(path: Path) -> Contents:
-    """Reads the whole archive, its rows too, with the server's own pg_restore."""
+    """Reads the whole archive, including its rows, with the server's own pg_restore."""
     with path.open("rb") as archive:
         try:
             database, tables, rows = inside("check", stdin=archive).split()
@@ -192,7 +192,7 @@ def check(path: Path) -> Contents:
 
 
 def migrate(service: str, database: str) -> str:
-    """Brings an older backup to this release's schema before any request meets it."""
+    """Brings an older backup to this release's schema before any request uses it."""
     if (job := inventory.find(service).job) is None:
         raise Stop(f"the service {service} has no database")
     named = ("--env", f"DATABASE_NAME={database}")
@@ -200,13 +200,13 @@ def migrate(service: str, database: str) -> str:
     if not run.returncode:
         return ", migrations included"
     output = run.stdout + run.stderr
-    if "Can't locate revision" in output:  # the archive's release is a later one, whose schema we serve on as well
+    if "Can't locate revision" in output:  # the archive is from a later release, whose schema this one can serve on too
         return ", its schema left as it is, a later release's"
     raise Stop(f"the restored database can't be migrated: {last_message(output).rstrip('.')}")
 
 
 def swap(service: str, new: str) -> str:
-    """A session of its own: Ctrl-C must not leave us in doubt about which database has the name."""
+    """Runs in its own session: Ctrl-C must not leave it unclear which database has the name."""
     former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return inside("swap", service, new, start_new_session=True)
@@ -254,7 +254,7 @@ def last_message(output: str) -> str:
 
 
 def password_of(service: str) -> str:
-    """The password of the database's owner, whom the dump and the restore run as."""
+    """The password of the database's owner, the role that runs the dump and the restore."""
     path = ROOT / "secrets" / f"{service}_owner_password"
     if not re.fullmatch(r"\w+", service) or not path.exists():
         raise Stop(f"there is no database of a service {service}: secrets/ has no {path.name}")
@@ -263,7 +263,7 @@ def password_of(service: str) -> str:
 
 @contextmanager
 def private(path: Path) -> Iterator[IO[bytes]]:
-    """A file for this user alone, on the disk when the block ends."""
+    """A file that only this user can read, flushed to disk when the block ends."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         yield file

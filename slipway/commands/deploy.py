@@ -1,9 +1,9 @@
 """`make deploy` and `make rollback`: what `.env` names is what serves.
 
-The release is a tag. The one that runs stands in `.env` as TAG, so that every compose command means
-it, and the one before as PREVIOUS_TAG; both are written once every replica runs the new one. Until then
-`.deploy.attempt` says what is under way: whatever ends it, the next deploy or rollback finds it. Standard
-library only: it runs on a server that has just python3, git and Docker.
+A release is a tag. `.env` names the running one as TAG, so that every compose command uses it, and the
+one before as PREVIOUS_TAG; both are written once every replica runs the new one. Until then
+`.deploy.attempt` records what is under way: whatever ends it, the next deploy or rollback finds it. Standard
+library only: it runs on a server that has only python3, git and Docker.
 """
 
 import json
@@ -26,21 +26,21 @@ from slipway.commands.shared.stop import Stop
 
 ENV, ATTEMPT = ROOT / ".env", ROOT / ".deploy.attempt"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DOWN, NOTHING = ("down", False), "nothing"  # a replica that does not run; where none does
+DOWN, NOTHING = ("down", False), "nothing"  # a replica that does not run; said if none runs
 
 
 def deploy(tag: str = "") -> None:
-    """Rolls out this commit, or the release `tag`."""
+    """Rolls out this commit, or the release named by `tag`."""
     alone(lambda: change("deploy", tag))
 
 
 def rollback() -> None:
-    """Goes back to the release before."""
+    """Goes back to the previous release."""
     alone(lambda: change("rollback"))
 
 
 def change(verb: str, tag: str = "") -> None:
-    """To another release. Whatever can be looked at beforehand is, before anything is touched."""
+    """Changes to another release. All that can be checked in advance is checked before anything is touched."""
     began, former, interrupted = time.monotonic(), current(), attempt()
     release = chosen(tag) if verb == "deploy" else back(interrupted)
     if interrupted:
@@ -64,13 +64,13 @@ def change(verb: str, tag: str = "") -> None:
 
 
 def alone(work: Callable[[], None]) -> None:
-    """With the lock of production, and every signal as Ctrl-C: what ends it says what serves, and how to go on."""
+    """Holds production's lock, with every signal as Ctrl-C: when interrupted, it says what serves and how to go on."""
     for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, signal.default_int_handler)
     try:
         with lock.production() as held:
-            os.set_inheritable(held.fileno(), True)  # a killed deploy's compose may be at work on a replica still
+            os.set_inheritable(held.fileno(), True)  # the compose of a killed deploy may still be working on a replica
             check()
             work()
     except KeyboardInterrupt as interrupt:
@@ -83,37 +83,37 @@ def check() -> None:
     if problem := engine.problem():
         raise Stop(problem)
     if ENV.exists():
-        init.write_secrets(quiet=True)  # of a service that is new in this release
+        init.write_secrets(quiet=True)  # for a service that is new in this release
     config = compose("config", "--quiet")
     if config.returncode:
         raise Stop(last_line(config.stderr))
 
 
 def current() -> str:
-    """The release that `.env` names: the last that served whole."""
+    """The release that `.env` names: the last one that every replica served."""
     return dotenv.in_file().get("TAG") or "local"
 
 
 def attempt() -> dict[str, str] | None:
-    """What was under way when something ended it: over once `.env` names another release than it did then."""
+    """The attempt that was interrupted, if any: it is over once `.env` names a different release than it did then."""
     found = parse(ATTEMPT.read_text()) if ATTEMPT.exists() else {}
     return found if found.get("former") == current() else None
 
 
 def chosen(tag: str) -> str:
-    """The tag where one is given, else this commit's name."""
+    """The given tag, or else this commit's name."""
     if tag:
         if not re.fullmatch(r"\w[\w.-]{,127}", tag, re.ASCII):
-            raise Stop(f"TAG is no tag of an image: {tag}")
+            raise Stop(f"TAG is not a valid image tag: {tag}")
         return tag
     version = os.environ.get("VERSION") or "unversioned"
-    # Two states of an uncommitted tree are two releases.
+    # Two states of an uncommitted tree are different releases.
     stamp = time.strftime("-%Y%m%d%H%M%S", time.gmtime()) if re.search("dirty|unversioned", version) else ""
     return re.sub(r"[^\w.-]", "-", version + stamp)
 
 
 def back(interrupted: dict[str, str] | None) -> str:
-    """Where a rollback goes: an interrupted deploy is undone, an interrupted rollback completed."""
+    """The release to roll back to: an interrupted deploy is undone, an interrupted rollback completed."""
     if interrupted:
         return interrupted["former" if interrupted["verb"] == "deploy" else "release"]
     if not (tag := dotenv.in_file().get("PREVIOUS_TAG")):
@@ -122,7 +122,7 @@ def back(interrupted: dict[str, str] | None) -> str:
 
 
 def build(release: str) -> None:
-    """In a terminal, what is being built stands beside the step's name: minutes may go by."""
+    """Builds the images; a terminal shows what is being built beside the step's name, since it may take minutes."""
     command = [*PRODUCTION, "--progress", "plain", "build", *builders()]
     said, live = [], sys.stdout.isatty()
     with subprocess.Popen(
@@ -146,19 +146,19 @@ def build(release: str) -> None:
 
 
 def fetch(release: str, verb: str = "up") -> None:
-    """Pulls the images that are not here. In a rollback, a service without one is newer than the release, and stays."""
+    """Pulls missing images. In a rollback, a service without an image is newer than the release, and stays as it is."""
     gone = [image for image in missing(release, *builders()) if docker("pull", "--quiet", image).returncode]
     if gone and (verb != "rollback" or len(gone) == len(builders())):
         raise Stop(f"there is no image {gone[0]} here, and it can't be pulled: `make deploy` builds one of this tree")
 
 
 def builders() -> list[str]:
-    """Of each service the one, as compose names it, that stands for its image."""
+    """One compose service for each service, to stand for its image."""
     return [[*each.replicas, each.name][0] for each in inventory.all()]
 
 
 def missing(release: str, *names: str) -> list[str]:
-    """The images that these compose services need and that are not here."""
+    """The images that these compose services need and that are missing here."""
     images = compose("config", "--images", *names, tag=release).stdout.split()
     return [image for image in sorted(set(images)) if image.endswith(f":{release}") and not exists(image)]
 
@@ -168,7 +168,7 @@ def exists(image: str) -> bool:
 
 
 def prepare(release: str, interrupted: dict[str, str] | None) -> None:
-    """A database that answers, its roles and its migrations: nothing that serves is touched."""
+    """Starts the database and runs its roles and migrations: nothing that serves is touched."""
     try:
         with step("database"):
             expect(compose("up", "--detach", "--no-recreate", "--wait", "db"), "the database does not start")
@@ -190,14 +190,14 @@ def migrate(job: str, release: str) -> None:
 
 
 def roll(release: str, former: str, force: bool) -> None:
-    """Replaces the replicas one after the other; where one fails, all go back to the former release. `force` replaces
-    those, too, that run the release: an interrupted deploy may have told one to stop, and it is about to."""
+    """Replaces the replicas one after the other; if one fails, all go back to the former release. `force` also replaces
+    those that already run the release: an interrupted deploy may have told one to stop, and it is about to."""
     done: list[str] = []
     for pair in [each.replicas for each in inventory.all()]:
-        if pair and missing(release, pair[0]):  # a rollback to before there was such a service
+        if pair and missing(release, pair[0]):  # the service did not exist in the release to go back to
             print(f"  {pair[0]} stays: there is no image of {release}", flush=True)
             continue
-        # One that does not serve goes first: the other must not be taken out meanwhile.
+        # A replica that does not serve goes first: the other must not be taken out meanwhile.
         runs = running()
         for replica in sorted(pair, key=lambda name: runs.get(name, DOWN)[1]):
             try:
@@ -215,20 +215,20 @@ def replace(replica: str, release: str, force: bool, name: str = "") -> None:
             run = compose(*command, *(["--force-recreate"] if force else []), replica, tag=release)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" while {replica} was being replaced") from None
-        if run.returncode or not running().get(replica, DOWN)[1]:  # whatever compose makes of a wait that ran out
+        if run.returncode or not running().get(replica, DOWN)[1]:  # whatever compose reports for a wait that timed out
             said = last_message(compose("logs", "--no-log-prefix", "--tail", "20", replica).stdout)
             reason = said or last_line(run.stderr)
             raise Stop(f"{replica} of release {release} did not get ready within {limit} s: {reason}")
 
 
 def restore(touched: list[str], former: str) -> str:
-    """Puts all back, those that an earlier deploy has left on another release, too; returns what serves then."""
+    """Puts all replicas back, even those that an earlier deploy left on another release; returns what then serves."""
     runs = running()
     left = [name for name in replicas() if name not in touched and runs.get(name, DOWN)[0] != former]
     failures = []
     for replica in [*touched, *(name for name in left if not missing(former, name))]:
         try:
-            if missing(former, replica):  # it is new with the release that failed
+            if missing(former, replica):  # the service is new in the release that failed
                 expect(compose("rm", "--stop", "--force", replica), f"{replica} can't be removed")
             else:
                 replace(replica, former, True, f"{replica} back")
@@ -241,7 +241,7 @@ def restore(touched: list[str], former: str) -> str:
 
 
 def update_proxy(release: str) -> None:
-    """Last, when `.env` names the release already: whatever the proxy does, that one serves."""
+    """Runs last, when `.env` already names the release: whatever the proxy does, that release serves."""
     with step("proxy"):
         run = compose("up", "--detach", "--no-recreate", "--no-deps", "--wait", "proxy")
         expect(run, f"release {release} runs, but the proxy does not start")
@@ -250,7 +250,7 @@ def update_proxy(release: str) -> None:
 
 
 def hook(when: str, verb: str, release: str, former: str, otherwise: str) -> None:
-    """A fork's own program, deploy/hooks/before or after, where it has one; what it prints is shown."""
+    """Runs a fork's own program, deploy/hooks/before or after, if there is one, and shows what it prints."""
     program = ROOT / "deploy/hooks" / when
     if not program.exists():
         return
@@ -265,7 +265,7 @@ def hook(when: str, verb: str, release: str, former: str, otherwise: str) -> Non
 
 
 def jobs() -> list[str]:
-    """What runs once before a release serves."""
+    """The jobs that run once before a release serves."""
     return [each.job for each in inventory.all() if each.job]
 
 
@@ -274,7 +274,7 @@ def replicas() -> list[str]:
 
 
 def running() -> dict[str, tuple[str, bool]]:
-    """Of each service that runs its release, and whether it is healthy."""
+    """The release of each running service, and whether it is healthy."""
     found = {}
     for row in compose("ps", "--format", "{{.Service}} {{.Image}} {{.Health}}").stdout.splitlines():
         name, image, health = row.split(" ")
@@ -294,7 +294,7 @@ def now() -> str:
 
 
 def remember(release: str, former: str) -> None:
-    """Both tags into .env; with that the attempt is over."""
+    """Writes both tags to .env, which ends the attempt."""
     kept = dotenv.in_file().get("PREVIOUS_TAG") if release == former else former
     lines = [line for line in ENV.read_text().splitlines() if not re.match(r"(PREVIOUS_)?TAG=", line)]
     lines += [f"TAG={release}", *([f"PREVIOUS_TAG={kept}"] if kept else [])]
@@ -303,7 +303,7 @@ def remember(release: str, former: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Whole or not at all, whatever ends us and the machine."""
+    """Writes the file completely or not at all, even if this process or the machine dies."""
     unfinished = ROOT / ".deploy.unfinished"
     with unfinished.open("w") as file:
         file.write(text)
@@ -315,18 +315,18 @@ def write(path: Path, text: str) -> None:
 
 
 def compose(*arguments: str, tag: str | None = None, **others: str) -> subprocess.CompletedProcess[str]:
-    # What it starts keeps the lock, too.
+    # What it starts holds the lock as well.
     return shared.compose(*arguments, env=variables(tag) | others, close_fds=False)
 
 
 def variables(tag: str | None) -> dict[str, str]:
-    """The environment in which compose means this release, or the one that `.env` names."""
+    """The environment in which compose uses this release, or else the one that `.env` names."""
     environment = {name: value for name, value in os.environ.items() if name != "TAG"}
     return environment | ({"TAG": tag, "VERSION": tag} if tag else {})
 
 
 def last_message(log: str) -> str | None:
-    """The last thing that the app said that was more than information."""
+    """The last message that the app logged above the level of information."""
     entries = [parse(line) for line in log.splitlines()]
     grave = [entry for entry in entries if entry.get("level", "INFO") not in ("INFO", "DEBUG")]
     return grave[-1]["message"] if grave else None
@@ -345,7 +345,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def ended(why: str) -> str:
-    """What to say of a deploy that something has ended; a second Ctrl-C ends that, too."""
+    """The message for a deploy that was interrupted; a second Ctrl-C interrupts that, too."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     said = f"{why}; now: {now()}"

@@ -1,6 +1,6 @@
-"""`make dev`: the hot-reload stack, in containers where an engine answers, else natively.
+"""`make dev`: the hot-reload stack, in containers if an engine answers, else natively.
 
-`make debug`: one service of it under an editor's debugger.
+`make debug`: one of its services under an editor's debugger.
 
 Standard library only: with Docker, nothing needs to be installed on the machine.
 """
@@ -33,7 +33,7 @@ def debug(s: str = "") -> int:
 
 def serve(verb: str, chosen: list[Service], only: str) -> int:
     ports = {each: each.dev_port for each in inventory.all() if each.serves}
-    os.environ |= {each.port_setting: str(port) for each, port in ports.items()}  # told to compose
+    os.environ |= {each.port_setting: str(port) for each, port in ports.items()}  # passed to compose
     wanted = [(each.port_setting, port, each) for each, port in ports.items() if each in chosen]
     if verb == "debug":
         wanted.append(("DEBUG_PORT", debugger.port(), chosen[0]))
@@ -44,7 +44,7 @@ def serve(verb: str, chosen: list[Service], only: str) -> int:
             refuse_taken(verb, setting, port)
         return natively(verb, chosen)
     for setting, port, service in wanted:
-        if not published(service, port):  # else it is our own stack that holds the port
+        if not published(service, port):  # else our own stack holds the port
             refuse_taken(verb, setting, port)
     if missing := engine.images_problem():
         raise Stop(missing)
@@ -52,13 +52,13 @@ def serve(verb: str, chosen: list[Service], only: str) -> int:
 
 
 def natively(verb: str, chosen: list[Service]) -> int:
-    """Where the environment can't be installed, make has said why."""
+    """Runs without containers. If the environment can't be installed, make has said why."""
     if code := subprocess.call(["make", "--silent", ".venv/installed"], cwd=ROOT):
         return code
     flag = ["--debug"] if verb == "debug" else []
     program = [str(ROOT / ".venv/bin/python"), "-m", "slipway.commands.shared.native"]
     os.chdir(ROOT)
-    # Ctrl-C then goes straight to it.
+    # So Ctrl-C goes straight to it.
     os.execvp(program[0], [*program, *flag, *(each.name for each in chosen)])  # noqa: S606 - a list of our own
 
 
@@ -72,7 +72,7 @@ def in_containers(verb: str, chosen: list[Service], only: str) -> int:
 
 
 def until_ctrl_c(command: list[str], stdin: str) -> int:
-    """Runs the command, which gets Ctrl-C as well; returns its exit code, 0 where it was asked to stop."""
+    """Runs the command, which receives Ctrl-C as well; returns its exit code, 0 if it was asked to stop."""
     asked = []
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE if stdin else None, text=True) as process:
         if process.stdin:
@@ -88,7 +88,7 @@ def until_ctrl_c(command: list[str], stdin: str) -> int:
 
 
 def refuse_taken(verb: str, setting: str, port: int) -> None:
-    """One line now instead of a stack that fails half-way up."""
+    """Fails with one line now, instead of a stack that fails halfway through its start."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -103,5 +103,5 @@ def refuse_taken(verb: str, setting: str, port: int) -> None:
 
 
 def published(service: Service, port: int) -> bool:
-    """Whether it is our own stack that holds the port."""
+    """Whether our own stack holds the port."""
     return f":{port}->" in engine.run(*development(), "ps", "--format", "{{.Ports}}", service.name).stdout

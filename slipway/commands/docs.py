@@ -1,4 +1,4 @@
-"""`make docs`: `.env.example` and `docs/configuration.md`, written from the settings in code."""
+"""`make docs`: writes `.env.example` and `docs/configuration.md` from the settings in code."""
 
 import difflib
 import importlib
@@ -35,7 +35,7 @@ def write() -> None:
 
 
 def check() -> None:
-    """Nothing is written, and a file that differs is named: they can't drift from the code."""
+    """Names a file that differs, without writing anything, so that they can't drift from the code."""
     wrong = [path for path, text in documents().items() if differs(ROOT / path, text)]
     if wrong:
         raise Stop(f"{', '.join(wrong)} differs from what it is made from: run `make docs`")
@@ -56,7 +56,7 @@ def differs(path: Path, text: str) -> bool:
 
 
 def deployment() -> list[Setting]:
-    """Every variable of the compose files; one that compose/settings.toml does not explain is an error."""
+    """Every variable of the compose files; it is an error if compose/settings.toml does not explain one."""
     defaults: dict[str, str] = {}
     for path in (*sorted((ROOT / "compose").glob("*.yaml")), *sorted((ROOT / "slipway/compose").glob("*.yaml"))):
         for name, default in VARIABLE.findall(path.read_text()):
@@ -70,13 +70,13 @@ def deployment() -> list[Setting]:
 
 
 def others() -> list[inventory.Service]:
-    """Those that serve on another port than DEV_PORT in development."""
+    """The services that use a port other than DEV_PORT in development."""
     return [each for each in inventory.all() if each.serves and each.port != inventory.FIRST_PORT]
 
 
 def own_settings() -> dict[str, list[Setting]]:
-    """What each service adds to the chassis's settings; those that add nothing are left out."""
-    sys.path[:0] = [str(each.directory / "src") for each in inventory.all()]  # one that is not installed yet, too
+    """What each service adds to the chassis's settings; services that add nothing are left out."""
+    sys.path[:0] = [str(each.directory / "src") for each in inventory.all()]  # even one that is not installed yet
     shared = {each.name for each in fields(chassis.settings.Settings)}
     found: dict[str, list[Setting]] = {}
     for each in inventory.all():

@@ -1,7 +1,7 @@
 """`make doctor`: what goes wrong on real machines, one line each, with what to do.
 
-`ok` is well, `hint` works but may surprise, `BAD` blocks; then the exit code is 1. Every check asks for
-itself and beside the others, so that the slowest one's seconds are all. Standard library only.
+`ok` is fine, `hint` works but may surprise, `BAD` blocks, and makes the exit code 1. The checks are independent
+and run in parallel, so that all of them take as long as the slowest. Standard library only.
 """
 
 import difflib
@@ -21,22 +21,22 @@ from pathlib import Path
 from slipway.commands import ROOT, init
 from slipway.commands.shared import caddy, connections, dotenv, engine, listeners
 
-TIMEOUT = 4  # seconds that any one question may take
+TIMEOUT = 4  # seconds that any one query may take
 ROOM = 5  # GB that images, a build cache and a small database take
 MEMORY = 1.5  # GB that production takes when idle, with room for a build
 SKEW = 30  # seconds that the engine's clock may be off
 WATCHES = 8192  # directories that inotify should be able to watch
 OK, HINT, BAD = "ok", "hint", "BAD"
 Finding = tuple[str, str]
-# Besides what .env.example lists: compose's own, and what the tools read or write.
+# Besides what .env.example lists: compose's own settings, and what the tools read or write.
 ALSO_KNOWN = {"PREVIOUS_TAG", "DEPLOY_TIMEOUT", "DEV_UID", "DEV_GID"}
 PLACEHOLDERS = ("your.domain", "example.com", "example.org", "mydomain.com", "changeme")
-# File systems of another machine, or of another system on this one: they carry no inotify events.
+# File systems of another machine, or of another system on this one: they deliver no inotify events.
 DEAF = {"9p", "cifs", "drvfs", "nfs", "nfs4", "prl_fs", "smb3", "vboxsf"}
 
 
 def doctor() -> bool:
-    """Whether anything blocks."""
+    """Prints the findings, and returns whether any of them blocks."""
     engine.TIMEOUT = TIMEOUT
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         findings = dict.fromkeys(finding for found in pool.map(findings_of, CHECKS) for finding in found)
@@ -51,7 +51,7 @@ def findings_of(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     except dotenv.Unreadable as line:
         return [(BAD, str(line))]
     except (OSError, subprocess.SubprocessError, engine.NoAnswer) as error:
-        return [(HINT, f"{check.__name__.replace('_', ' ')}: it could not be found out ({error})")]
+        return [(HINT, f"{check.__name__.replace('_', ' ')}: the check itself failed ({error})")]
 
 
 def tools() -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def tools() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Whether the packages for tests and native runs can be had, where they are not here yet."""
+    """Whether the packages for tests and native runs can be downloaded, if they are not here yet."""
     if (ROOT / ".venv/installed").exists():
         return
     names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
@@ -71,7 +71,7 @@ def packages() -> Iterator[Finding]:
 
 
 def reachable(address: str) -> bool:
-    """Whether anything answers there, were it with an error."""
+    """Whether anything answers there, even with an error."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=TIMEOUT).close()  # noqa: S310
     except urllib.error.HTTPError:
@@ -95,7 +95,7 @@ def the_engine() -> Iterator[Finding]:
 
 
 def the_engines_clock() -> Iterator[Finding]:
-    """A virtual machine's falls behind while the computer sleeps, and with it certificates and sessions."""
+    """A virtual machine's clock falls behind while the computer sleeps, which breaks certificates and sessions."""
     told = engine.run("docker", "info", "--format", "{{.SystemTime}}").stdout.strip()
     if match := re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\S*?(Z|[+-]\d\d:\d\d)$", told):
         there = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
@@ -222,7 +222,7 @@ def problems_of_secrets(folder: Path, named: list[str]) -> Iterator[Finding]:
 
 
 def backups() -> Iterator[Finding]:
-    """A scheduled dump can be read by all who may enter the folder."""
+    """Scheduled dumps can be read by all who may enter the folder."""
     folder = ROOT / "backups"
     if folder.exists() and folder.stat().st_mode & 0o077:
         own = "" if folder.stat().st_uid == os.getuid() else f"sudo chown {os.getuid()} backups; "
@@ -251,9 +251,9 @@ def line_ends() -> Iterator[Finding]:
 def place() -> Iterator[Finding]:
     kind = file_system()
     if str(ROOT).startswith("/mnt/") and "microsoft" in Path("/proc/version").read_text().lower():
-        yield HINT, "the repository lies on a Windows drive, slow and deaf to saves: move it into WSL's own file system"
+        yield HINT, "the repository lies on a Windows drive, slow, with no inotify: move it into WSL's own file system"
     elif kind in DEAF or kind.startswith("fuse."):
-        yield HINT, f"the repository lies on {kind}, which tells of no save: RELOAD=poll in .env if one is missed"
+        yield HINT, f"the repository lies on {kind}, which reports no saves: RELOAD=poll in .env if one is missed"
     with suppress(OSError, ValueError):
         watches = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text())
         if watches < WATCHES:
@@ -261,7 +261,7 @@ def place() -> Iterator[Finding]:
 
 
 def file_system() -> str:
-    """The kind that the repository lies on; empty where the system does not say."""
+    """The type of file system that holds the repository; empty if the system does not say."""
     with suppress(OSError):
         mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
         over = [(point, kind) for point, kind in mounts if ROOT.is_relative_to(point.replace("\\040", " "))]
@@ -280,7 +280,7 @@ def owner() -> Iterator[Finding]:
 
 
 def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
-    """What is not this user's, not deeper than the sources lie."""
+    """Files that belong to another user, searched only as deep as the sources lie."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.stat(follow_symlinks=False).st_uid != me:
@@ -292,7 +292,7 @@ def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
 
 
 def own_check() -> Iterator[Finding]:
-    """A fork's own, deploy/hooks/doctor: a line for each thing that is wrong, and an exit status that is not 0."""
+    """A fork's own check, deploy/hooks/doctor: it prints a line for each problem, and its exit status is then not 0."""
     program = ROOT / "deploy/hooks/doctor"
     if not program.exists():
         return

@@ -1,8 +1,8 @@
-"""Puts uv at the path given, where none is on the PATH: any python3 can, whatever came with it.
+"""Installs uv at the given path if it is not on the PATH: any python3 can run this, whatever came with it.
 
-It is the version that builds the images. pip is asked first, which knows how this machine reaches an index. Debian's
-python3 has none without further packages: the standard library then reads the index (packaging.python.org, the simple
-API) and fetches the wheel for this system.
+The version is the one that builds the images. pip is tried first, since it knows how this machine reaches an index.
+Debian's python3 has no pip without further packages: the standard library then reads the index
+(packaging.python.org, the simple API) and fetches the wheel for this system.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ VERSION: str = re.findall(r"uv==([\d.]+)", (ROOT / "docker/service.Dockerfile").
 CHOSEN = re.sub(r"^[\w.-]+=", "", os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL", ""))
 INDEX = (CHOSEN or os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple").rstrip("/")
 JSON = "application/vnd.pypi.simple.v1+json"
-TIMEOUT = 30  # seconds without a byte
+TIMEOUT = 30  # seconds without receiving a byte
 
 
 class File(NamedTuple):
@@ -46,7 +46,7 @@ def main(target: Path) -> None:
         if not by_pip(folder):
             by_hand(folder)
         (folder / "bin/uv").chmod(0o755)
-        (folder / "bin/uv").replace(target)  # whole or not at all
+        (folder / "bin/uv").replace(target)  # completely or not at all
 
 
 def by_pip(folder: Path) -> bool:
@@ -63,7 +63,7 @@ def by_pip(folder: Path) -> bool:
 
 
 def by_hand(folder: Path) -> None:
-    """Exits with one line where it can't be."""
+    """Fetches uv without pip. Exits with one line if that fails."""
     try:
         file = fitting(listing(f"{INDEX}/uv/"))
         content, _ = fetch(file.url)
@@ -79,7 +79,7 @@ def by_hand(folder: Path) -> None:
 
 
 def listing(address: str) -> list[File]:
-    """What an index has of uv, whether it answers in JSON or in HTML."""
+    """The files of uv that an index lists, whether it answers in JSON or in HTML."""
     content, kind = fetch(address, Accept=f"{JSON}, text/html;q=0.5")
     if kind.endswith("json"):
         files = json.loads(content)["files"]
@@ -95,7 +95,7 @@ def listing(address: str) -> list[File]:
 
 
 def fitting(files: list[File]) -> File:
-    """The wheel that this system can run. Raises LookupError where there is none."""
+    """The wheel that this system can run. Raises LookupError if there is none."""
     system = {"linux": "musllinux" if "musl" in str(sysconfig.get_config_var("SOABI")) else "manylinux"}
     tag = rf"{system.get(sys.platform, 'macosx')}\w*_({platform.machine()}|universal2)"
     name = re.compile(rf"uv-{re.escape(VERSION)}-py3-none-(\w+\.)*{tag}(\.\w+)*\.whl")
@@ -106,7 +106,7 @@ def fitting(files: list[File]) -> File:
 
 
 def fetch(address: str, **headers: str) -> tuple[bytes, str]:
-    """What stands there, and its content type; a login in the address goes where it belongs."""
+    """The content of the address and its content type; a login in the address is sent as a header."""
     parts = urlsplit(address)
     login, _, host = parts.netloc.rpartition("@")
     if login:

@@ -1,7 +1,7 @@
-"""`make init`: writes `.env` and `secrets/*` with generated values, and makes the directory that
-scheduled backups go to; never touches what exists.
+"""`make init`: writes `.env` and `secrets/*` with generated values, and creates the directory for
+scheduled backups; it never touches what exists.
 
-Standard library only: it runs on a server that has just python3 and Docker.
+Standard library only: it runs on a server that has only python3 and Docker.
 """
 
 import os
@@ -17,7 +17,7 @@ SECRETS = re.compile(r"file: \.\./secrets/(\w+)")
 
 
 def init() -> None:
-    """Creates what is missing, and says what it did, one line a file."""
+    """Creates what is missing, and prints one line for each file."""
     try:
         write_env()
         write_secrets()
@@ -49,20 +49,20 @@ def named() -> list[str]:
 
 
 def make_backups() -> None:
-    """Where the service `backup`, a user of its own, may write, in a directory that only we may enter."""
+    """A directory where the service `backup`, which has its own user, may write, inside one that only we may enter."""
     directory = ROOT / "backups/scheduled"
     known = directory.exists()
     directory.parent.mkdir(mode=0o700, exist_ok=True)
     close(directory.parent)
     directory.mkdir(exist_ok=True)
     if not known:
-        directory.chmod(0o777)  # mkdir's mode is cut by the umask
+        directory.chmod(0o777)  # the umask limits mkdir's mode
     print(f"{'kept    ' if known else 'created '} {directory.relative_to(ROOT)}")
 
 
 def close(directory: Path) -> None:
-    """To others: the dumps that lie in it may be readable, and an older release made it with the umask's mode. Where it
-    is another user's, `make doctor` says what to do."""
+    """Closes the directory to others: its dumps may be readable, and an older release created it with the umask's mode.
+    If it belongs to another user, `make doctor` says what to do."""
     status = directory.stat()
     if status.st_mode & 0o077 and status.st_uid == os.getuid():
         directory.chmod(0o700)
@@ -70,7 +70,7 @@ def close(directory: Path) -> None:
 
 
 def create(path: Path, text: str, mode: int, quiet: bool = False) -> None:
-    """Writes the file whole or not at all, and keeps one that is there."""
+    """Writes the file completely or not at all, and keeps an existing one."""
     shown = path.relative_to(ROOT)
     if path.exists():
         if not quiet:
@@ -80,7 +80,7 @@ def create(path: Path, text: str, mode: int, quiet: bool = False) -> None:
     unfinished.write_text(text)
     unfinished.chmod(mode)
     try:
-        os.link(unfinished, path)  # fails where the file has appeared meanwhile
+        os.link(unfinished, path)  # fails if the file has appeared meanwhile
     except FileExistsError:
         print(f"kept     {shown}")
     else:

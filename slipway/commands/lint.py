@@ -1,4 +1,4 @@
-"""`make lint`: every check that reads the sources without running them; all run, all that is wrong is shown."""
+"""`make lint`: every check that reads the sources without running them; all of them run, and all errors are shown."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ def lint() -> None:
     failed = [name for name, command in checks().items() if not passes(name, command)]
     failed += [] if reads_well() else ["prose"]
     if failed:
-        raise Stop(f"{', '.join(failed)} found something to mend")
+        raise Stop(f"{', '.join(failed)} found something to fix")
 
 
 def checks() -> dict[str, list[str]]:
@@ -51,7 +51,7 @@ def passes(name: str, command: list[str]) -> bool:
 
 
 def sources() -> str:
-    """Where mypy finds what libs/ and services/ hold: its own setting, mypy_path, takes no patterns."""
+    """Where mypy finds the packages of libs/ and services/: its own setting, mypy_path, takes no patterns."""
     return os.pathsep.join(map(str, sorted([*ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src")])))
 
 

@@ -36,7 +36,7 @@ def psql(s: str = "") -> int:
 
 
 def run(cmd: str = "", s: str = "") -> int:
-    """Runs a command beside the app."""
+    """Runs a command in the app's environment."""
     service, words = inventory.find(s), words_of(cmd)
     with place.find(service) as here:
         if here.production and (script := next((each for each in words[:3] if is_script(each)), None)):
@@ -59,7 +59,7 @@ def is_script(name: str) -> bool:
 
 
 def with_database(name: str) -> Service:
-    """Raises Stop where that service has none."""
+    """Finds the service. Raises Stop if it has no database."""
     service = inventory.find(name)
     if not service.database:
         raise Stop(f"the service {service.name} has no database")
@@ -70,7 +70,7 @@ def with_database(name: str) -> Service:
 def in_development(
     service: Service, otherwise: str = "it is for development, and production runs here"
 ) -> Iterator[Place]:
-    """Raises Stop where it is production that runs here."""
+    """Finds the place to run in. Raises Stop if production runs here."""
     with place.find(service) as here:
         if here.production:
             raise Stop(otherwise)
@@ -78,7 +78,7 @@ def in_development(
 
 
 def migrated(here: Place, service: Service) -> list[str]:
-    """Where no stack has started, nothing has migrated yet."""
+    """Migrates first if no stack has started, since nothing has migrated then."""
     return [] if here.running or not service.database else place.MIGRATED
 
 
@@ -98,7 +98,7 @@ def migration(m: str = "", empty: str = "", s: str = "") -> int:
         ruff = ROOT / ".venv/bin/ruff"
         if ruff.exists():
             subprocess.run([ruff, "format", "--quiet", path], check=False)
-        print(f"\n{path.read_text()}\n{path} is yours to read, to mend and to commit; then: make migrate")
+        print(f"\n{path.read_text()}\nRead {path}, correct it and commit it; then: make migrate")
     return 0
 
 
@@ -115,7 +115,7 @@ def go(here: Place, service: Service, revision: str) -> int:
 
 
 def as_owner(service: Service) -> list[str]:
-    """Of the tables, as the role that migrates."""
+    """The prefix that runs a command as the tables' owner, the role that migrates."""
     return ["env", f"DATABASE_USER={service.name}_owner"]
 
 
@@ -127,13 +127,13 @@ def seed(s: str = "") -> int:
 
 def routes(s: str = "") -> int:
     """Prints the app's routes."""
-    service = replace(inventory.find(s), database=False)  # which it does not ask
+    service = replace(inventory.find(s), database=False)  # which it does not query
     with in_development(service, 'production runs here; make run cmd="flask routes" asks it') as here:
         return place.call(here.app("flask", "routes", "--sort", "rule", database=False))
 
 
 def reset_db(yes: str = "", s: str = "") -> int:
-    """Drops the development database with its sessions, makes it again and migrates it."""
+    """Drops the development database and its sessions, creates it again and migrates it."""
     with in_development(service := with_database(s)) as here:
         name = service.name
         print(f"This drops the development database {name}: {contents(here, name)}.")
@@ -147,7 +147,7 @@ def reset_db(yes: str = "", s: str = "") -> int:
 
 
 def contents(here: Place, service: str) -> str:
-    """What it holds, such as `orders 26 rows`."""
+    """What the database holds, such as `orders 26 rows`."""
     count = here.psql("postgres", service, "-XqAt", "--field-separator= ")
     listing = subprocess.run(count, input=COUNT_ROWS, capture_output=True, text=True, check=False)
     if listing.returncode:

@@ -1,7 +1,7 @@
 """`make prove`: every promise, on real containers and in a browser; `p=deploy` for one area, args=… for pytest.
 
-What does not depend on timing runs in two processes, then the tests marked `alone` with nothing beside them.
-.cache/prove.html tells of the run while it goes on, and whatever its end.
+Tests that do not depend on timing run in two processes, then those marked `alone` run with nothing beside them.
+.cache/prove.html reports on the run while it goes on, and however it ends.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from slipway.proofs.harness import ROOT
 
 PROOFS = ("slipway/proofs/", "tests/")
 RECORD, PAGE = ROOT / ".cache/prove.jsonl", ROOT / ".cache/prove.html"
-# Of the files that take minutes, the longest begin first, so that the end waits for none of them.
+# Of the files that take minutes, the longest start first, so that the end of the run waits for none of them.
 SLOWEST = (
     "test_machines",
     "test_service",
@@ -33,12 +33,12 @@ SLOWEST = (
     "test_contract",
 )
 TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-RENEWED = 15  # seconds after which the page says what has been proved meanwhile
+RENEWED = 15  # seconds between updates of the page
 
 
 def prove(p: str = "", args: str = "") -> bool:
-    """Proves every promise, or those of the area `p`, with words for pytest. Returns whether one is not kept."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has sent this to the background
+    """Proves every promise, or those of the area `p`, with arguments for pytest. Returns whether one is not kept."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell has started this in the background
     words = shlex.split(args)
     targets = chosen(p)
     machine, missing = needed_and_there()
@@ -58,8 +58,8 @@ def prove(p: str = "", args: str = "") -> bool:
 
 
 def chosen(p: str) -> list[str]:
-    """What pytest is given: files, folders and tests' ids."""
-    if not p:  # also what proves a promise among a service's or a library's own tests
+    """The arguments for pytest: files, folders and tests' ids."""
+    if not p:  # includes tests of a service or a library that prove a promise
         others = (id for id in proof.named() if not id.startswith(PROOFS) and (ROOT / file_of(id)).exists())
         return [*(folder for folder in PROOFS if (ROOT / folder).exists()), *others]
     areas: dict[str, dict[str, None]] = {}
@@ -116,7 +116,7 @@ def system() -> str:
 
 
 def said(*command: str) -> str:
-    """What a program prints, in one line; nothing where it can't be asked."""
+    """What a program prints, in one line; empty if it can't be run."""
     with suppress(OSError, subprocess.SubprocessError):
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
         return " ".join(run.stdout.split())
@@ -124,7 +124,7 @@ def said(*command: str) -> str:
 
 
 def proved(run: proof.Run, targets: list[str], missing: dict[str, str], args: list[str]) -> bool:
-    """Runs what was chosen, what must be alone last; whether all of it passed."""
+    """Runs the chosen tests, those that must run alone last; returns whether all of them passed."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-m", default="")
     given, others = parser.parse_known_args(args)
@@ -152,7 +152,7 @@ def proved(run: proof.Run, targets: list[str], missing: dict[str, str], args: li
         print(f"\nTests {'in two processes' if split else 'one after the other'}: {len(tests)}", flush=True)
         tell(run)
         codes.append(waited_for(run, [*pytest, *split, *others, "-m", marks, *whole, *ids]))
-        if codes[-1] == 2:  # told to end, by -x for one
+        if codes[-1] == 2:  # told to end, by -x for example
             break
     return not any(codes)
 
@@ -171,7 +171,7 @@ def waited_for(run: proof.Run, command: list[str]) -> int:
                 tell(run)
             except KeyboardInterrupt:
                 tell(run)
-                process.wait()  # Ctrl-C has reached it, too, and it takes down what it has started
+                process.wait()  # Ctrl-C has reached it, too, and it stops what it has started
                 raise
 
 

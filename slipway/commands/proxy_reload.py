@@ -1,4 +1,4 @@
-"""`make proxy-reload`: the proxy takes up its edited configuration, or keeps its own and says why."""
+"""`make proxy-reload`: the proxy loads its edited configuration, or keeps the current one and says why."""
 
 from slipway.commands.shared import caddy
 from slipway.commands.shared.stop import Stop

@@ -1,4 +1,4 @@
-"""`make ps`: what runs, and a word where the Caddyfile on the disk is not what the proxy serves with."""
+"""`make ps`: what runs, and a note if the Caddyfile on the disk is not the one that the proxy serves with."""
 
 import subprocess
 

@@ -1,6 +1,6 @@
-"""`make remove-sample`: takes the sample out, its code, tests, settings and documents.
+"""`make remove-sample`: removes the sample: its code, tests, settings and documents.
 
-Outside of the sample's own files its lines are marked: one that ends in the comment `sample`, and all between
+Outside of the sample's own files its lines are marked: those that end in the comment `sample`, and all between
 `sample: begin` and `sample: end`.
 """
 
@@ -34,7 +34,7 @@ def downgrade() -> None:
     pass
 '''
 
-# A comment of Python, make and YAML; of Jinja; of Markdown.
+# Comments of Python, make and YAML; of Jinja; of Markdown.
 COMMENT = r"(?:#|\{#|<!--) sample%s(?: #\}| -->)?"
 LINE = re.compile(rf"^.*{COMMENT % ''}$\n?", re.MULTILINE)
 BLOCK = re.compile(rf"^.*{COMMENT % ': begin'}$\n(?:.*\n)*?.*{COMMENT % ': end'}$\n?", re.MULTILINE)
@@ -45,7 +45,7 @@ Once the release without it serves everywhere, the table can go: echo 'DROP TABL
 
 
 def remove_sample() -> None:
-    """Takes the sample out: its code, tests, settings and documents."""
+    """Removes the sample: its code, tests, settings and documents."""
     git.refuse_unless_clean()
     if not (ROOT / SAMPLE).is_dir():
         raise Stop("there is no sample here")
@@ -64,7 +64,7 @@ def remove() -> None:
     migration.with_name("20261120_start.py").write_text(START)
     for name in git.tracked():
         if name.startswith("slipway/"):
-            continue  # the kit knows the sample, and is no fork's to edit
+            continue  # the kit mentions the sample, and forks do not edit it
         path = ROOT / name
         data = path.read_bytes()
         if b"sample" in data and (text := without_sample(data.decode())) != data.decode():
@@ -76,6 +76,6 @@ def remove() -> None:
 
 
 def without_sample(text: str) -> str:
-    """The text without the lines that are marked."""
+    """The text without the marked lines."""
     text = LINE.sub("", BLOCK.sub("", text))
     return re.sub(r"\n{4,}", "\n\n\n", text).rstrip("\n") + "\n"

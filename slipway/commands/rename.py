@@ -1,6 +1,6 @@
-"""`make rename name=myshop`: makes a fork its own, once. `.slipway.toml` then says what it is made from.
+"""`make rename name=myshop`: gives a fork its own name, once. `.slipway.toml` then says what it is made from.
 
-`title="My Shop"` says how people spell it. Secrets that exist are kept, those that are missing are made.
+`title="My Shop"` is the name as people spell it. Existing secrets are kept, missing ones are created.
 """
 
 import re
@@ -15,7 +15,7 @@ from slipway.commands.shared import git, names
 from slipway.commands.shared.stop import Stop
 
 RECORD = ".slipway.toml"
-# Where the name stands as a word; elsewhere only compose files have it.
+# Where the name stands as a word of its own; elsewhere only compose files contain it.
 PROSE = (".env.example", "*.md", "docs/**/*", ".devcontainer/**/*", ".vscode/**/*")
 SETTINGS = (".env.example", "docs/configuration.md")
 COMPOSE = ("compose.yaml", "compose/*.yaml")
@@ -43,7 +43,7 @@ volumes and images named {former} on this machine belong to the former name: the
 
 
 def rename(name: str = "", title: str = "") -> None:
-    """Makes the fork its own, once."""
+    """Gives the fork its own name, once."""
     title = title or name.title()
     if problem := wrong(name, title):
         raise Stop(problem)
@@ -59,7 +59,7 @@ def rename(name: str = "", title: str = "") -> None:
 
 
 def wrong(name: str, title: str) -> str | None:
-    """What speaks against these, if anything."""
+    """What is wrong with these, if anything."""
     if not name:
         return "name is not set: make rename name=myshop"
     if problem := names.problem(name):
@@ -84,20 +84,20 @@ def recorded() -> dict[str, Any]:
 
 
 def template() -> dict[str, str]:
-    """Where this tree comes from: all that an update needs to find the same commit again."""
+    """Where this tree comes from: all that an update needs to find that commit again."""
     remotes = git.git("remote").split()
     remote = next((each for each in ("template", "upstream", "origin") if each in remotes), None)
     return {
         "source": public(git.git("remote", "get-url", remote).strip()) if remote else "",
         "version": git.git("describe", "--tags", "--always").strip(),
         "commit": git.git("rev-parse", "HEAD").strip(),
-        # Where the fork's history has a beginning of its own, the template's commit is the one with these contents.
+        # If the fork's history has a first commit of its own, the template's commit is the one with these contents.
         "tree": git.git("rev-parse", "HEAD^{tree}").strip(),
     }
 
 
 def public(url: str) -> str:
-    """The address without the login that it may carry."""
+    """The address without the login that it may contain."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return url
@@ -105,7 +105,7 @@ def public(url: str) -> str:
 
 
 def put_name(root: Path, name: str, title: str) -> None:
-    """Puts the name in the present one's place in the tree at `root`, and the title in its title's."""
+    """Replaces the current name by the new one in the tree at `root`, and the current title by the new title."""
     former = current(root)
     spelt: str = re.findall(r"\A# (.+)", (root / "README.md").read_text())[0]
     for path in files(root, COMPOSE):
@@ -120,7 +120,7 @@ def put_name(root: Path, name: str, title: str) -> None:
 
 
 def files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """Those that git tracks; others may be a user's own."""
+    """The files that git tracks; others may be a user's own."""
     known = set(git.tracked(root))
     found = {path for pattern in patterns for path in root.glob(pattern)}
     return sorted(path for path in found if str(path.relative_to(root)) in known)
@@ -137,7 +137,7 @@ def replace(path: Path, pattern: str, text: str) -> None:
 
 
 def take_over(origin: dict[str, str], name: str, title: str) -> None:
-    """The fork's own README head and CHANGELOG, and the record of what it is made from."""
+    """Writes the fork's own README head and CHANGELOG, and the record of what it is made from."""
     version, link = origin["version"], origin["source"] or RECORD
     put_head(ROOT, HEAD.format(title=title, version=version, link=link))
     (ROOT / "CHANGELOG.md").write_text(CHANGELOG.format(title=title, version=version))
@@ -145,7 +145,7 @@ def take_over(origin: dict[str, str], name: str, title: str) -> None:
 
 
 def put_head(root: Path, head: str) -> None:
-    """The README with another beginning, up to its first section."""
+    """Replaces the README's beginning, up to its first section."""
     readme = root / "README.md"
     readme.write_text(head + readme.read_text()[len(head_of(root)) :])
 

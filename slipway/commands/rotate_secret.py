@@ -15,9 +15,9 @@ from slipway.commands.shared.compose import compose
 from slipway.commands.shared.stop import Stop
 
 DIRECTORY = ROOT / "secrets"
-NOTICED = 3.0  # seconds, over the app's interval between looks
-GOOD = re.compile(r"[\w-]{32,}", re.ASCII)  # what may sign or be sent; a file that was cut off holds less
-ROLES = {"postgres_password": "postgres"}  # a service's are named by it: web_password, web_owner_password
+NOTICED = 3.0  # seconds, more than the app's interval between checks
+GOOD = re.compile(r"[\w-]{32,}", re.ASCII)  # the least that may sign or be sent; a truncated file holds less
+ROLES = {"postgres_password": "postgres"}  # a service's passwords are named after it: web_password, web_owner_password
 
 
 def rotate_secret(s: str = "") -> None:
@@ -29,11 +29,11 @@ def rotate_secret(s: str = "") -> None:
 
 
 def rotate(name: str) -> None:
-    """Killed at any step it leaves what works, or what the next run completes; a full disk leaves it, too."""
+    """Killed at any step, it leaves a state that works, or that the next run completes; so does a full disk."""
     known = sorted(path.name for path in DIRECTORY.glob("[!.]*")) if DIRECTORY.exists() else []
     if name not in known:
         raise Stop(f"s={name or '…'} must be one of {', '.join(known) or 'the files in secrets/ (run make init)'}")
-    with lock.production():  # no deploy meanwhile, whose job `roles` would set the former password
+    with lock.production():  # no deploy meanwhile: its job `roles` would set the former password
         if name == "secret_key" or name.endswith("_secret_key"):
             rotate_key(DIRECTORY / name)
         elif name == "status_token":
@@ -44,7 +44,7 @@ def rotate(name: str) -> None:
 
 
 def rotate_key(path: Path) -> None:
-    """Known everywhere before anything is signed with it; the former key still reads sessions."""
+    """Makes the key known everywhere before anything is signed with it; the former key still reads sessions."""
     former = next(filter(GOOD.fullmatch, path.read_text().split()), None)
     key = secrets.token_urlsafe(32)
     if former:
@@ -55,10 +55,10 @@ def rotate_key(path: Path) -> None:
 
 
 def rotate_password(path: Path, role: str) -> None:
-    """Postgres first, then the file; the new one is on the disk before either, so that none can be lost."""
+    """Changes Postgres first, then the file; the new password is on disk before either, so it can't be lost."""
     prepared = path.with_name(f".{path.name}.next")
     if not prepared.exists() or not GOOD.fullmatch(prepared.read_text().strip()):
-        write_aside(prepared, secrets.token_urlsafe(32) + "\n")  # else a rotation was interrupted: go on with its own
+        write_aside(prepared, secrets.token_urlsafe(32) + "\n")  # else complete an interrupted rotation
     password = prepared.read_text().strip()
     alter(role, password)
     write(path, password + "\n")
@@ -66,7 +66,7 @@ def rotate_password(path: Path, role: str) -> None:
 
 
 def alter(role: str, password: str) -> None:
-    """By the script of the job `roles`, which keeps it out of Postgres's log; it goes in by standard input alone."""
+    """Uses the script of the job `roles`, which keeps the password out of Postgres's log; passes it on stdin only."""
     run = compose("exec", "-T", "db", "/opt/slipway/postgres/roles.sh", role, input=password)
     if run.returncode:
         raise Stop(f"Postgres did not take the new password: {backup.reason(run.stderr)}. Run it again")
@@ -74,12 +74,12 @@ def alter(role: str, password: str) -> None:
 
 def role_of(name: str) -> str:
     if not (match := re.fullmatch(r"(\w+)_password", name)):
-        raise Stop(f"secrets/{name} is no password of a role and no session key: change it by hand")
+        raise Stop(f"secrets/{name} is neither a role's password nor a session key: change it by hand")
     return match[1]
 
 
 def write_aside(path: Path, text: str) -> None:
-    """Whole and on the disk, or not there."""
+    """Leaves the file complete and flushed to disk, or absent."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with backup.private(unfinished) as file:
@@ -93,14 +93,14 @@ def write_aside(path: Path, text: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """In place: a container's bind mount would keep the old file if a new one took its name. Only line ends are added
-    or taken away, which no reader minds; what stands before them changes in one write, which needs no space."""
+    """Writes in place: a container's bind mount would keep the old file if a new one took its name. Only line ends are
+    added or removed, which no reader minds; what precedes them changes in one write, which needs no space."""
     content = text.encode()
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.write(b"\n" * (len(content) - size))
         file.flush()
-        os.fsync(file.fileno())  # a full disk ends it here
+        os.fsync(file.fileno())  # a full disk stops it here
         file.seek(0)
         file.write(content.ljust(size, b"\n"))
         file.flush()

@@ -1,7 +1,7 @@
-"""`make service`, `make service-update` and `make service-remove`: a service of the monorepo, whole.
+"""`make service`, `make service-update` and `make service-remove`: adds, updates or removes a service of the monorepo.
 
-templates.py renders its files; here are the checks before, what the new files change elsewhere (compose.yaml, the lock,
-the documented settings), and the way back where anything fails.
+templates.py renders its files; this module checks the request first, updates what the new files change elsewhere
+(compose.yaml, the lock, the documented settings), and undoes everything if a step fails.
 """
 
 import keyword
@@ -21,7 +21,7 @@ from slipway.commands.shared.inventory import Service
 from slipway.commands.shared.stop import Stop
 
 WITH_DATABASE = ("web", "worker", "script")
-# Names that would be read as something else: compose's, Postgres's, Docker's, Python's and the tools' own.
+# Names that already mean something to compose, Postgres, Docker, Python or the tools.
 RESERVED = {
     "app", "backup", "base", "chassis", "chassis_testing", "compose", "conftest", "db", "dev", "devserver", "docker",
     "localhost", "main", "migrate", "postgres", "prod", "proxy", "public", "release", "roles", "service", "services",
@@ -60,7 +60,7 @@ WHAT_NEXT = {
 
 
 def check(name: str, kind: str, db: str, path: str, host: str) -> Service:
-    """What it would be. Raises Stop for whatever could not work."""
+    """The service as it would be. Raises Stop for anything that could not work."""
     if not name:
         raise Stop("name is not set: make service name=billing")
     if problem := names.problem(name) or taken(name):
@@ -89,7 +89,7 @@ def words(service: Service) -> dict[str, str | bool | int]:
 
 
 def taken(name: str) -> str | None:
-    """What has the name already, as the end of a sentence."""
+    """What already has the name, as the end of a sentence."""
     if (ROOT / "services" / name).exists() or name in {each.name for each in inventory.all()}:
         return f"there is a service {name} already"
     if name in RESERVED:
@@ -121,7 +121,7 @@ def check_host(host: str) -> str:
 
 
 def check_path(path: str, host: str) -> str:
-    """The path, which on a shared site neither lies in another's nor another's in it."""
+    """The path. On a shared site it must not lie in another service's path, nor the other way around."""
     if host:
         if path != "/":
             raise Stop("path and host don't go together: on a host of its own, a service begins at /")
@@ -157,7 +157,7 @@ def routes(service: Service) -> set[str]:
 
 
 def service_update(name: str = "") -> None:
-    """Brings in what the template learnt since; what was edited meanwhile stays, or is marked as a conflict."""
+    """Brings in the template's changes since; edits made meanwhile stay, or are marked as conflicts."""
     service = generated(name)
     git.refuse_unless_clean()
     newest = templates.newest()
@@ -182,7 +182,7 @@ def service_update(name: str = "") -> None:
 
 
 def service_remove(name: str = "", yes: str = "") -> None:
-    """Takes a service out whole, and says what stays."""
+    """Removes a service completely, and says what stays."""
     service = generated(name)
     git.refuse_unless_clean()
     if yes != "1" and not confirmed(name):
@@ -203,7 +203,7 @@ def service_remove(name: str = "", yes: str = "") -> None:
 
 
 def generated(name: str) -> Service:
-    """Raises Stop unless `make service` has made it."""
+    """Raises Stop unless `make service` created the service."""
     if not name:
         raise Stop("name is not set: name=billing")
     service = inventory.find(name)
@@ -227,7 +227,7 @@ def own_files(name: str) -> list[Path]:
 
 def confirmed(name: str) -> bool:
     if not sys.stdin.isatty():
-        raise Stop("it asks before it removes a service, and here is no terminal: say yes=1 to go ahead")
+        raise Stop("removing a service needs confirmation, and there is no terminal: say yes=1 to go ahead")
     return input(f"Type {name} to remove the service {name}: ").strip() == name
 
 
@@ -243,7 +243,7 @@ def include(change: Callable[[list[str]], list[str]]) -> None:
 
 
 def settle() -> None:
-    """What follows from the services that there are: the lock, and the documented settings."""
+    """Updates what depends on which services there are: the lock, and the documented settings."""
     lock = [os.environ.get("UV", "uv"), "lock", "--quiet", "--python", sys.executable]
     run(lock, "the lock can't be brought up to date")
     run([sys.executable, "-m", "slipway.commands", "docs"], "the settings can't be documented")

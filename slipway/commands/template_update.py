@@ -1,9 +1,9 @@
-"""`make template-update`: brings in what the template learnt since this fork was made from it, or updated last.
+"""`make template-update`: brings in the template's changes since this fork was made from it, or last updated.
 
-The kit, slipway/, is replaced whole; the rest is a three-way merge of contents, with no history in common needed:
-between the template as it was and as it is there is a difference, it is applied here, and where both sides changed the
-same lines there is an ordinary conflict. Before that both of the template's sides get what the fork did to all of it:
-its name, and no sample where that was removed.
+The kit, slipway/, is replaced as a whole. The rest is a three-way merge of contents, which needs no common history:
+the difference between the template's two versions is applied here, and if both sides changed the same lines, there
+is an ordinary conflict. Before that, both versions get what the fork did to all of its files: its name, and no
+sample if the fork removed that.
 
 A fork runs its own, old program. It finds out what to bring in, and hands over to the newer one: `take_up`.
 """
@@ -23,10 +23,10 @@ from slipway.commands.shared.stop import Stop
 
 KIT = "slipway"
 REFS = "refs/template"  # the template's branches and tags, apart from the fork's own
-MAX_COMMITS = 20  # commits that are listed
+MAX_COMMITS = 20  # number of commits listed
 OURS = ("CHANGELOG.md", rename.RECORD)  # files that a fork writes for itself
 EDITS = ROOT / ".cache/kit-edits.patch"
-# Made of the rest, so that a conflict in them is none: which side they are made again from, `settle` does it.
+# Generated from the rest, so that a conflict in them does not matter: `settle` generates them again.
 MADE = {".env.example": "ours", "docs/configuration.md": "ours", "uv.lock": "theirs"}
 
 UNDO = "To have it all as it was: git reset --hard"
@@ -37,9 +37,9 @@ CONFLICTS = f"""Both sides changed these: mend each and `git add` it, run `make 
 
 
 def template_update(to: str = "", source: str = "", base: str = "", target: str = "") -> None:
-    """Brings in what the template learnt since.
+    """Brings in the template's changes since.
 
-    `base` and `target` come from an earlier program that hands over, so these words stay what they are.
+    `base` and `target` are passed by an earlier program that hands over, so these names must not change.
     """
     if target:
         take_up(base, target, source)
@@ -63,7 +63,7 @@ def template_update(to: str = "", source: str = "", base: str = "", target: str 
 
 
 def take_up(base: str, target: str, source: str) -> None:
-    """In the program of the commit that is brought in."""
+    """Runs in the program of the commit that is brought in."""
     record = read_record()
     with git.rewriting():
         edited = put_kit_back(base)
@@ -86,7 +86,7 @@ def read_record() -> dict[str, Any]:
 
 
 def fetch(source: str) -> None:
-    """The template's branches and tags, and its history."""
+    """Fetches the template's branches, tags and history."""
     if not source:
         raise Stop(f"where is the template? source=https://… says it, or `source` in {rename.RECORD}")
     specs = [f"+refs/heads/*:{REFS}/heads/*", f"+refs/tags/*:{REFS}/tags/*", f"+HEAD:{REFS}/newest"]
@@ -104,7 +104,7 @@ def fetch(source: str) -> None:
 
 
 def find(wanted: str) -> str:
-    """The commit of a tag, a branch or a hash; of the template's default branch where nothing is wanted."""
+    """The commit of a tag, a branch or a hash; without one, that of the template's default branch."""
     places = [f"{REFS}/tags/{wanted}", f"{REFS}/heads/{wanted}", wanted] if wanted else [f"{REFS}/newest"]
     for place in places:
         commit = git.git(
@@ -118,7 +118,7 @@ def find(wanted: str) -> str:
 
 
 def origin(template: dict[str, str], target: str) -> str:
-    """The template's commit that this fork has already."""
+    """The template's commit that this fork is based on."""
     for commit in (template["commit"], "HEAD"):
         if shared := git.git("merge-base", commit, target, check=False).strip():
             return shared
@@ -145,7 +145,7 @@ def name_of(commit: str) -> str:
 
 
 def put_kit_back(base: str) -> list[str]:
-    """The kit as the template had it; what was edited in it all the same is kept as a patch, and its files returned."""
+    """Restores the kit as the template had it; edits to it are kept as a patch, and the edited files returned."""
     if not (edited := git.git("diff", "--name-only", "--no-renames", base, "HEAD", "--", KIT).splitlines()):
         return []
     EDITS.parent.mkdir(exist_ok=True)
@@ -156,7 +156,7 @@ def put_kit_back(base: str) -> list[str]:
 
 
 def bring_in(base: str, target: str, fork: dict[str, Any]) -> list[str]:
-    """Applies what lies between the two to index and tree; returns the paths with conflicts."""
+    """Applies the difference between the two to index and tree; returns the paths with conflicts."""
     head = rename.head_of(ROOT)
     found = merge.apply(mapped(base, fork, head), mapped(target, fork, head), f"the template's {name_of(target)}")
     for path in set(found) & MADE.keys():
@@ -171,7 +171,7 @@ def mapped(commit: str, fork: dict[str, Any], head: str) -> str:
         rename.put_name(root, fork["name"], fork["title"])
         rename.put_head(root, head)
         if not fork["sample"]:
-            # By the commit's own program, which knows the sample of its time.
+            # By the commit's own program, which knows the sample of that version.
             remove = [sys.executable, "-B", "-c", "from slipway.commands import remove_sample; remove_sample.remove()"]
             subprocess.run(remove, cwd=root, check=True, env=os.environ | {"SLIPWAY_ROOT": str(root)})
         for name in OURS:
@@ -182,7 +182,7 @@ def mapped(commit: str, fork: dict[str, Any], head: str) -> str:
 
 @contextmanager
 def checkout(commit: str) -> Iterator[Path]:
-    """A directory of its own with the commit's files."""
+    """A separate directory with the commit's files."""
     with tempfile.TemporaryDirectory(prefix="template-") as directory:
         root = Path(directory, "tree")
         git.git("-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(root), commit)
@@ -193,7 +193,7 @@ def checkout(commit: str) -> Iterator[Path]:
 
 
 def settle() -> None:
-    """What follows from the merged files: the lock, and the documented settings."""
+    """Updates what is generated from the merged files: the lock, and the documented settings."""
     for words, what in ((("lock",), "the lock"), (("docs",), "the documented settings")):
         run = subprocess.run(
             ["make", "--silent", *words], cwd=ROOT, env=without_ours(), capture_output=True, text=True, check=False
@@ -205,12 +205,12 @@ def settle() -> None:
 
 
 def without_ours() -> dict[str, str]:
-    """The environment without what means this program's own place."""
+    """The environment without the variables that point to this program's own location."""
     return {name: value for name, value in os.environ.items() if name not in ("SLIPWAY_ROOT", "MAKEFLAGS", "MAKELEVEL")}
 
 
 def report(base: str, target: str, edited: list[str]) -> None:
-    """What was taken: the template's commits, and the files here that differ for it."""
+    """Prints what was brought in: the template's commits, and the files that changed here."""
     log = git.git("log", "--oneline", "--no-decorate", f"{base}..{target}").splitlines()
     print(f"From {name_of(base)} to {name_of(target)} of the template, {len(log)} commits:\n")
     print("\n".join(f"  {line}" for line in log[:MAX_COMMITS]))

@@ -1,4 +1,4 @@
-"""`make up`: production as `.env` has it. Standard library only."""
+"""`make up`: production as `.env` defines it. Standard library only."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from slipway.commands.shared.stop import Stop
 
 
 def up() -> None:
-    """Starts the release that `.env` names as it is; where it names none, what is built from this tree."""
+    """Starts the release that `.env` names, without building; if it names none, a release built from this tree."""
     if problem := engine.problem() or engine.images_problem():
         raise Stop(problem)
     upgrade_postgres.refuse_if_due()

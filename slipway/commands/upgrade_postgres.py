@@ -1,7 +1,7 @@
-"""`make upgrade-postgres`: from a former major version to the one that the release names, rows kept.
+"""`make upgrade-postgres`: from a former major version to the one that the release names, keeping all rows.
 
-The old server goes on serving reads while its rows are copied into a new cluster beside its data;
-then the new one takes its place. What runs beside the databases is slipway/postgres/upgrade.sh.
+The old server keeps serving reads while its rows are copied into a new cluster beside its data;
+then the new server takes its place. slipway/postgres/upgrade.sh does the work beside the databases.
 Standard library only.
 """
 
@@ -22,7 +22,7 @@ from slipway.commands.shared.stop import Stop
 
 SCRIPT = "/opt/slipway/postgres/upgrade.sh"
 COPY = ("roles", "databases", "analyze")
-REFUSED = 3  # what psql exits with where the server refuses a statement
+REFUSED = 3  # psql's exit code if the server refuses a statement
 
 
 def upgrade_postgres() -> None:
@@ -85,7 +85,7 @@ def upgrade(former: str, wanted: str) -> None:
 
 
 def release() -> str:
-    """The major version that this release, or .env, asks for."""
+    """The major version that .env or this release asks for."""
     image = config()["services"]["db"]["image"]
     if not (match := re.search(r"postgres:(\d+)", image)):
         raise Stop(f"the image {image} does not say its major version: postgres:18-trixie would")
@@ -98,7 +98,7 @@ def config() -> dict[str, Any]:
 
 
 def present(major: str) -> None:
-    """Pulls the image before anything is touched, unless it is here."""
+    """Pulls the image, unless it is here, before anything is touched."""
     names = compose("config", "--images", "db", POSTGRES_MAJOR=major).stdout.split()
     if missing := [name for name in names if "postgres:" in name and not deploy.exists(name)]:
         run = compose("pull", "db", POSTGRES_MAJOR=major)
@@ -106,7 +106,7 @@ def present(major: str) -> None:
 
 
 def due(wanted: str) -> str | None:
-    """The version to upgrade from; says so where there is nothing to do."""
+    """The version to upgrade from; if there is nothing to do, prints that."""
     found = [line.split()[0] for line in once("found").splitlines()]
     former = [major for major in found if major != wanted]
     if wanted in found or not former:
@@ -124,7 +124,7 @@ def kept(major: str) -> str:
 
 
 def serve(major: str) -> None:
-    """Where the old server runs it is left alone; else this release starts it on its data."""
+    """Leaves the old server alone if it runs; else this release starts it on its data."""
     if running() != major:
         present(major)
         start(major)
@@ -154,7 +154,7 @@ def dump() -> None:
 
 @contextmanager
 def frozen() -> Iterator[float]:
-    """The old server takes no writes until this ends, however it ends: a process beside it waits for us."""
+    """Keeps the old server from taking writes until this ends, however it ends: a process beside it waits for us."""
     command = [*PRODUCTION, "exec", "-T", "db", SCRIPT, "freeze"]
     with step("no writes"):
         since = time.monotonic()
@@ -167,7 +167,7 @@ def frozen() -> Iterator[float]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        assert holder.stdout  # a pipe, as asked for
+        assert holder.stdout  # a pipe, as requested
         if holder.stdout.readline().strip() != "frozen":
             raise Stop(f"the old server can't be kept from writing: {backup.reason(holder.communicate()[1])}")
     try:
@@ -178,9 +178,9 @@ def frozen() -> Iterator[float]:
 
 @contextmanager
 def worker() -> Iterator[Callable[..., str]]:
-    """A container of the new version beside the old server, with the same volume; what runs steps in it."""
+    """Starts a container of the new version beside the old server, on the same volume; yields what runs a step."""
     name = f"{config()['name']}-upgrade"
-    engine.run("docker", "rm", "--force", "--volumes", name)  # of a run that was killed
+    engine.run("docker", "rm", "--force", "--volumes", name)  # left by a run that was killed
     run = compose("run", "--detach", "--no-deps", "--name", name, "--entrypoint", "sleep", "db", "infinity")
     expect(run, "the new version's container does not start")
 
@@ -212,7 +212,7 @@ def reason(run: subprocess.CompletedProcess[str]) -> str:
 
 
 def switch(inside: Callable[..., str], former: str, wanted: str) -> None:
-    """The old server stops before the new cluster has its place: at no moment could both be written to."""
+    """Stops the old server before the new cluster takes its place: at no moment could both be written to."""
     try:
         expect(compose("stop", "db"), "the old server does not stop")
         inside("adopt")
@@ -225,7 +225,7 @@ def switch(inside: Callable[..., str], former: str, wanted: str) -> None:
 
 
 def start_app() -> None:
-    """What is not running is started, and what runs stays; but a dump needs the server's own version."""
+    """Starts what is not running and leaves the rest, except `backup`: a dump needs the server's own version."""
     run = compose("up", "--detach", "--no-recreate", "--wait")
     if run.returncode:
         log = compose("logs", "--no-log-prefix", "--tail", "20", *deploy.jobs()).stdout
@@ -236,7 +236,7 @@ def start_app() -> None:
 
 
 def remains(former: str | None = None) -> str:
-    """What serves after a failure, for its message."""
+    """What serves after a failure, for the error message."""
     major = running()
     return (
         f"Postgres {major} serves{' as before' * (major == former)}" if major else "no database serves, no row is lost"
@@ -244,7 +244,7 @@ def remains(former: str | None = None) -> str:
 
 
 def refuse_if_due() -> None:
-    """Before `make up` takes a server away whose data the next can't read."""
+    """Raises Stop before `make up` replaces a server by one that can't read its data."""
     now = running() if not engine.problem() and not compose("config", "--quiet").returncode else None
     if now and now != (wanted := release()):
         raise Stop(

@@ -1,1 +1,1 @@
-"""What several verbs need: the error that stops one, compose, `.env`, locks, git, and where a command runs."""
+"""What several verbs share: the error that stops them, compose, `.env`, locks, git, and where a command runs."""

@@ -1,4 +1,4 @@
-"""The proxy's configuration: whether it can be used, and having the proxy take it up. Standard library only."""
+"""The proxy's configuration: whether it is valid, and having the proxy load it. Standard library only."""
 
 from slipway.commands.shared.compose import compose
 
@@ -6,15 +6,15 @@ CONFIG = ("--config", "/etc/caddy/Caddyfile")
 
 
 def problem() -> str | None:
-    """Why the Caddyfile on the disk can't be used, in one sentence; None where it can. With no proxy that runs, in one
-    that is made for the question."""
+    """Why the Caddyfile on the disk can't be used, in one sentence; None if it can. If no proxy runs, a container is
+    started to check it."""
     running = compose("ps", "--quiet", "--status", "running", "proxy").stdout.strip()
     where = ["exec", "-T"] if running else ["run", "--rm", "--no-deps", "-T"]
     return caddy(*where, "proxy", "caddy", "validate", *CONFIG)
 
 
 def reload() -> str | None:
-    """Has the proxy take up the Caddyfile on the disk; why it goes on as before where it does."""
+    """Has the proxy load the Caddyfile on the disk; returns the reason if the proxy keeps its former configuration."""
     return caddy("exec", "-T", "proxy", "caddy", "reload", *CONFIG)
 
 
@@ -24,6 +24,6 @@ def caddy(*arguments: str) -> str | None:
 
 
 def reason(said: str) -> str:
-    """Caddy's one sentence, or compose's, out of what it logged."""
+    """The one sentence in what Caddy, or compose, logged."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("{")]
     return lines[-1].removeprefix("Error: ") if lines else "no error message"

@@ -1,4 +1,4 @@
-"""The way to Docker and compose, production's and development's. Standard library only."""
+"""Calls Docker and compose, for production and for development. Standard library only."""
 
 import json
 import subprocess
@@ -14,14 +14,14 @@ PRODUCTION = ["docker", "compose"]
 def development() -> list[str]:
     """How compose is called for development."""
     files = ["compose/base.yaml", "compose/dev.yaml", *(f"compose/{each.name}.dev.yaml" for each in inventory.all())]
-    # .env lies beside compose.yaml, where compose does not look for it.
+    # .env lies beside compose.yaml, where compose does not look when given other files.
     settings = ["--env-file", ".env"] if (ROOT / ".env").exists() else []
     return [*PRODUCTION, *(word for file in files for word in ("--file", file)), *settings]
 
 
 def compose(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Production's; what it says is kept. With no bound on the time: half-way through a deploy, late is better than
-    not."""
+    """Runs production's compose and captures its output. There is no timeout: halfway through a deploy, late is better
+    than never."""
     return docker("compose", *arguments, **options)
 
 
@@ -31,7 +31,7 @@ def docker(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def expect(run: subprocess.CompletedProcess[str], otherwise: str) -> str:
-    """What it printed. Raises Stop with its last line where it failed."""
+    """What the command printed. Raises Stop with its last line if it failed."""
     if run.returncode:
         raise Stop(f"{otherwise}: {last_line(run.stderr)}")
     return run.stdout
@@ -42,7 +42,7 @@ def last_line(text: str) -> str:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A JSON object, or an empty one for what is none."""
+    """The text as a JSON object; an empty one if it is not an object."""
     try:
         found = json.loads(text)
     except ValueError:

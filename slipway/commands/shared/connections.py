@@ -1,6 +1,6 @@
-"""How many connections the services' replicas may open together, and whether Postgres takes them.
+"""How many connections the services' replicas may open in total, and whether Postgres accepts that many.
 
-Every default stands in .env.example, which `make docs` writes. Standard library only.
+Every default comes from .env.example, which `make docs` writes. Standard library only.
 """
 
 import math
@@ -17,7 +17,7 @@ UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
 def problem() -> str | None:
-    """What to set where they are too few, in one line."""
+    """What to set if Postgres accepts too few, in one line."""
     try:
         return shortage()
     except ValueError as error:
@@ -25,7 +25,7 @@ def problem() -> str | None:
 
 
 def shortage() -> str | None:
-    """Raises ValueError for a setting that is no number."""
+    """Raises ValueError for a setting that is not a number."""
     limit = number("DATABASE_CONNECTIONS")
     if not SPARE < limit <= MAX_CONNECTIONS:
         return f"DATABASE_CONNECTIONS must be from {SPARE + 1} to {MAX_CONNECTIONS}, not {limit}"
@@ -42,7 +42,7 @@ def shortage() -> str | None:
 
 
 def of_replica(service: Service) -> int:
-    """A pool of one a thread and one for the health check, in each worker process."""
+    """In each worker process, a pool of one connection for each thread and one for the health check."""
     if not service.serves:
         return 1
     return workers(service) * (number("WEB_THREADS", service) + 1)
@@ -63,7 +63,7 @@ def number(name: str, service: Service | None = None, unit: str = "()") -> int:
 
 
 def setting(name: str, service: Service | None = None) -> str:
-    """A service's own from its compose file, else `.env`'s, else the default."""
+    """The value from the service's compose file, else from `.env`, else the default."""
     path = ROOT / f"compose/{service.name}.yaml" if service else None
     own = re.search(rf"^ +{name}: *[\"']?(\d+)", path.read_text(), re.MULTILINE) if path and path.exists() else None
     default = re.search(rf"^#?{name}=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)

@@ -14,12 +14,12 @@ def port() -> int:
 
 
 def settings() -> dict[str, str]:
-    """No timeout ends what stands at a breakpoint."""
+    """Settings under which no timeout ends a request that has stopped at a breakpoint."""
     return {"DEBUG_PORT": str(port()), "REQUEST_TIMEOUT": "3600", "DATABASE_STATEMENT_TIMEOUT": "600"}
 
 
 def overlay(service: Service) -> str:
-    """A compose file. A client that reaches the port runs any code: it is on the loopback alone."""
+    """A compose file. Any client that reaches the port can run any code, so it is published on the loopback only."""
     changed = {
         "command": ["python", "-m", MODULE],
         "environment": settings(),

@@ -1,4 +1,4 @@
-"""Whether the images of development have to be built again. Standard library only."""
+"""Whether the development images have to be rebuilt. Standard library only."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ from slipway.commands import ROOT
 from slipway.commands.shared import dotenv, engine
 from slipway.commands.shared.compose import development
 
-# What an image of development holds besides the source, which is mounted.
+# What a development image holds besides the source, which is mounted.
 MADE_OF = (
     "docker/*.*",
     ".dockerignore",
@@ -19,7 +19,7 @@ MADE_OF = (
 
 
 def inputs() -> str:
-    """What the development images are made of, in a word: none is built again while it stays the same."""
+    """A digest of what the development images are made of: they are not rebuilt while it stays the same."""
     base = dotenv.get("REGISTRY") + engine.bases()[0]
     content = hashlib.sha256(
         engine.run("docker", "image", "inspect", "--format", "{{.Id}} " + base, base).stdout.encode()
@@ -31,7 +31,7 @@ def inputs() -> str:
 
 
 def built(word: str) -> bool:
-    """Whether every image that is built for development is made of just that."""
+    """Whether every development image was built from these inputs."""
     listing = engine.run(*development(), "config", "--images").stdout.split()
     names = sorted({name for name in listing if name.endswith(":dev")})
     labels = engine.run("docker", "image", "inspect", "--format", '{{index .Config.Labels "slipway.inputs"}}', *names)

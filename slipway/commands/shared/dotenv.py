@@ -1,5 +1,5 @@
-"""Settings of the tools: the environment first, then `.env`, as compose reads them. Nothing else on the host reads
-that file; slipway/proofs/stack/test_tools.py compares what is found here with `docker compose config`.
+"""Settings of the tools: from the environment first, then from `.env`, as compose reads them. Nothing else on the
+host reads that file; slipway/proofs/stack/test_tools.py compares the result with `docker compose config`.
 """
 
 import os
@@ -10,7 +10,7 @@ from slipway.commands import ROOT
 from slipway.commands.shared.stop import Stop
 
 FILE = ROOT / ".env"
-# One setting with its value, or none; quotes may hold several lines. A name by itself stands for the environment's.
+# One setting with its value, or none; quotes may span several lines. A name alone takes the environment's value.
 SETTING = re.compile(
     r"""
     [^\S\n]* (?: (?:export[^\S\n]+)? (?P<name>[\w.\[\]-]+) [^\S\n]*
@@ -26,7 +26,7 @@ ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v"
 
 
 class Unreadable(Stop):
-    """A line that compose might take for something else: its number and name."""
+    """A line that compose might read differently: its number and name."""
 
 
 def get(name: str, default: str = "") -> str:
@@ -35,7 +35,7 @@ def get(name: str, default: str = "") -> str:
 
 
 def in_file(path: Path | None = None) -> dict[str, str]:
-    """What `.env` sets; of a name that stands twice, the last counts. Raises Unreadable."""
+    """What `.env` sets; if a name is set twice, the last one counts. Raises Unreadable."""
     path = path or FILE
     text = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
     found: dict[str, str] = {}
@@ -52,7 +52,7 @@ def in_file(path: Path | None = None) -> dict[str, str]:
             name = re.split("[=:]", line)[0].strip()
             raise Unreadable(
                 f"{path.name}, line {number}, can't be understood ({name}): NAME=value, NAME='value' or NAME=\"value\","
-                " and nothing but a comment behind it"
+                " and nothing but a comment after it"
             ) from None
         position = setting.end()
     return found
@@ -69,7 +69,7 @@ def value_of(setting: re.Match[str], known: dict[str, str]) -> str | None:
 
 
 def unescaped(text: str) -> str:
-    """Within double quotes. Raises ValueError for a character by its number, of which no value has need."""
+    """Resolves the escapes of double quotes. Raises ValueError for characters given by number, which no value needs."""
     if re.search(r"(?<!\\)(?:\\\\)*\\[0c]", text):
         raise ValueError
     text = re.sub(r'\\(\\|")', lambda match: match[0] if match[1] == "\\" else '"', text)
@@ -77,7 +77,7 @@ def unescaped(text: str) -> str:
 
 
 def substituted(text: str, known: dict[str, str]) -> str:
-    """With the values of variables: the environment's, else what stands further up. Raises ValueError."""
+    """Substitutes variables, from the environment or else from the lines above. Raises ValueError."""
 
     def value(match: re.Match[str]) -> str:
         dollar, plain, braced, operator, word = match.groups()

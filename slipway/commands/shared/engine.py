@@ -1,4 +1,4 @@
-"""The container engine and its base images: one line on what to do where something is missing.
+"""The container engine and its base images: one line on what to do if something is missing.
 
 Standard library only.
 """
@@ -15,8 +15,8 @@ from slipway.commands import ROOT
 from slipway.commands.shared import dotenv
 from slipway.commands.shared.stop import Stop
 
-TIMEOUT = 60  # seconds; one whose disk is busy takes long to answer, and a restart would not help it
-SHORT_TIMEOUT = 8  # seconds, for what can go on without an engine
+TIMEOUT = 60  # seconds; an engine whose disk is busy takes long to answer, and a restart would not help
+SHORT_TIMEOUT = 8  # seconds, for commands that can go on without an engine
 NOTICE = 3  # seconds after which the wait is explained
 PROXY = "docker/proxy/caddy/Dockerfile"
 NET = Path("/proc/net")  # of Linux
@@ -24,14 +24,14 @@ COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
 
 
 class NoAnswer(Stop):
-    """The engine is there and says nothing."""
+    """The engine is there but does not answer."""
 
     def __init__(self, timeout: float | None = None) -> None:
         super().__init__(f"the container engine did not answer within {timeout or TIMEOUT} s: restart Docker")
 
 
 def problem(timeout: float | None = None) -> str | None:
-    """Why there is no usable engine, in one line; None where there is one. One that is busy gets TIMEOUT."""
+    """Why there is no usable engine, in one line; None if there is one. A busy engine is given TIMEOUT to answer."""
     if not shutil.which("docker"):
         return "Docker is not installed: see https://docs.docker.com/engine/install"
     waiting = threading.Timer(NOTICE, print, ["Waiting for the container engine to answer …"], {"file": sys.stderr})
@@ -62,7 +62,7 @@ def compose_problem() -> str | None:
 
 
 def has_ipv6() -> bool:
-    """Whether it can make a network with IPv6: since 27 it finds the addresses by itself, where the kernel has IPv6."""
+    """Whether it can create an IPv6 network: since 27 it assigns addresses by itself, if the kernel has IPv6."""
     if os.environ.get("DOCKER") == "no" or (NET.exists() and not (NET / "if_inet6").exists()):
         return False
     if problem(min(TIMEOUT, SHORT_TIMEOUT)):
@@ -72,7 +72,7 @@ def has_ipv6() -> bool:
 
 
 def bases() -> list[str]:
-    """The official images that everything stands on, as the Dockerfiles and compose files name them."""
+    """The official images that everything is based on, as the Dockerfiles and compose files name them."""
     python = found(r"^ARG PYTHON=(\S+)", "docker/service.Dockerfile")
     postgres = dotenv.get("POSTGRES_MAJOR", found(r"POSTGRES_MAJOR:-(\d+)", "compose/base.yaml"))
     return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"(caddy:\S+)", PROXY)]
@@ -84,7 +84,7 @@ def found(pattern: str, path: str) -> str:
 
 
 def images_problem() -> str | None:
-    """Pulls the base images that are not here; the first that can't be had, in one line."""
+    """Pulls the base images that are missing here; returns one line about the first that can't be pulled."""
     for name in bases():
         image = dotenv.get("REGISTRY") + name
         if run("docker", "image", "inspect", image).returncode == 0:
@@ -96,7 +96,7 @@ def images_problem() -> str | None:
 
 
 def run(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-    """Asks the engine a question; raises NoAnswer where it takes longer than that, or than TIMEOUT."""
+    """Runs a query against the engine. Raises NoAnswer if it takes longer than `timeout`, or TIMEOUT without one."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout or TIMEOUT, check=False)
     except subprocess.TimeoutExpired:

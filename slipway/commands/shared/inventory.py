@@ -1,4 +1,4 @@
-"""The services of this repository, by what each says of itself: `[tool.slipway]` in its pyproject.toml.
+"""The services of this repository, as each describes itself: `[tool.slipway]` in its pyproject.toml.
 
 Standard library only: make's tools read it before anything is installed, and so do the container tests.
 """
@@ -12,7 +12,7 @@ from slipway.commands.shared import dotenv
 from slipway.commands.shared.stop import Stop
 
 KINDS = ("web", "asgi", "worker", "script", "static")
-FIRST_PORT = 8000  # in development, of the first service; the others' follow
+FIRST_PORT = 8000  # in development, for the first service; the others follow
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Service:
 
     name: str
     kind: str = "web"
-    path: str = "/"  # where the proxy sends requests on to it
-    host: str = ""  # its own, where it has one
+    path: str = "/"  # the path that the proxy routes to it
+    host: str = ""  # its own, if it has one
     database: bool = True
     port: int = FIRST_PORT  # in development
-    migrate: str = ""  # the job that goes before it; <name>-migrate unless named here
-    template: str = ""  # what `make service` has made it from
+    migrate: str = ""  # the job that runs before it; <name>-migrate unless named here
+    template: str = ""  # what `make service` created it from
 
     @property
     def directory(self) -> Path:
@@ -44,19 +44,19 @@ class Service:
 
     @property
     def replicas(self) -> tuple[str, ...]:
-        """What runs all the time in production, as compose names it."""
+        """The compose services that run all the time in production."""
         if self.serves:
             return f"{self.name}-a", f"{self.name}-b"
         return () if self.kind == "script" else (self.name,)
 
     @property
     def job(self) -> str | None:
-        """What runs before it in production: migrations, and static files for the proxy."""
+        """The job that runs before it in production: migrations, and static files for the proxy."""
         return self.migrate or f"{self.name}-migrate" if self.database or self.serves else None
 
     @property
     def prefix(self) -> str:
-        """What its addresses begin with: the path without its last slash."""
+        """The beginning of its addresses: the path without its last slash."""
         return self.path.rstrip("/")
 
     @property
@@ -65,7 +65,7 @@ class Service:
 
     @property
     def dev_port(self) -> int:
-        """Its own setting, else as far from DEV_PORT as its port from the first. Raises Stop."""
+        """Its own setting, else DEV_PORT plus the distance of its port from the first service's. Raises Stop."""
         first = port(dotenv.get("DEV_PORT", str(FIRST_PORT)), "DEV_PORT")
         text = dotenv.get(self.port_setting, str(first + self.port - FIRST_PORT))
         return port(text, self.port_setting)
@@ -76,12 +76,12 @@ class Service:
 
 
 def all() -> list[Service]:
-    """Every service, in the order of their names."""
+    """Every service, sorted by name."""
     return [read(path) for path in sorted((ROOT / "services").glob("*/pyproject.toml"))]
 
 
 def find(name: str = "") -> Service:
-    """The service of that name; without one the only one, or the one that has the site's first page.
+    """The service of that name; without a name, the only service, or the one that has the site's first page.
 
     Raises Stop, which names the known ones.
     """
@@ -96,7 +96,7 @@ def find(name: str = "") -> Service:
 
 
 def read(pyproject: Path) -> Service:
-    """Raises TypeError where `[tool.slipway]` says what no service has."""
+    """Raises TypeError if `[tool.slipway]` has a key that no service has."""
     return Service(pyproject.parent.name, **tomllib.loads(pyproject.read_text())["tool"]["slipway"])
 
 

@@ -25,9 +25,9 @@ def taken(port: int) -> bool:
 
 
 def holder(port: int) -> str | None:
-    """The program or the container, empty where it can't be seen; None where it is one of this checkout's own."""
+    """The program or the container, empty if it can't be seen; None if it is one of this checkout's own."""
     process = by_proc(port) if Path("/proc/net/tcp").exists() else by_lsof(port)
-    if process and "docker" not in process.name:  # which publishes the ports of containers
+    if process and "docker" not in process.name:  # the program that publishes the ports of containers
         ours = ROOT in (process.folder, *process.folder.parents)
         return None if ours else f"{process.name} (process {process.pid})"
     with suppress(OSError, engine.NoAnswer):
@@ -41,7 +41,7 @@ def holder(port: int) -> str | None:
 
 
 def by_proc(port: int) -> Process | None:
-    """Where Linux shows it to this user."""
+    """From /proc, if Linux shows it to this user."""
     sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError):
@@ -58,7 +58,7 @@ def by_proc(port: int) -> Process | None:
 
 
 def by_lsof(port: int) -> Process | None:
-    """Elsewhere, such as on macOS, which brings it."""
+    """From lsof elsewhere, such as on macOS, which includes it."""
     if not (lsof := shutil.which("lsof")):
         return None
 

@@ -1,4 +1,4 @@
-"""Locks between the processes of this checkout (flock(2)): they go with their process, however it ends."""
+"""Locks between the processes of this checkout (flock(2)): each is released when its process ends, however it ends."""
 
 import fcntl
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ PRODUCTION = ROOT / ".deploy.lock"
 
 @contextmanager
 def production() -> Iterator[IO[str]]:
-    """One deploy, restore, rotation or upgrade at a time: each takes what it finds half-made for a leftover.
+    """Allows one deploy, restore, rotation or upgrade at a time: each treats unfinished work it finds as a leftover.
 
-    Raises Stop where another is under way.
+    Raises Stop if another is under way.
     """
     with PRODUCTION.open("a+") as lock:
         if not taken(lock):
@@ -26,7 +26,7 @@ def production() -> Iterator[IO[str]]:
 
 @contextmanager
 def shared(path: Path) -> Iterator[IO[str]]:
-    """Held by all who use a thing at once; `taken` says who is the last."""
+    """Held by all users of a thing at the same time; `taken` tells which of them is the last."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -34,7 +34,7 @@ def shared(path: Path) -> Iterator[IO[str]]:
 
 
 def taken(lock: IO[str]) -> bool:
-    """Whether this process has it alone now; False where another has it, too."""
+    """Whether this process now holds it alone; False if another holds it, too."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""A three-way merge into this tree of what lies between two others, as git does it and a little finer.
+"""A three-way merge of the difference between two trees into this one, like git's but a little finer.
 
-To git, edits of lines that adjoin are a conflict. Here only edits of the same lines are one: a template that changes
-the line beside a fork's own needs no decision.
+To git, edits of adjacent lines are a conflict. Here only edits of the same lines are: a template that changes
+the line next to a fork's own edit needs no decision.
 """
 
 import difflib
@@ -16,19 +16,19 @@ from slipway.commands.shared import git
 from slipway.commands.shared.stop import Stop
 
 SYNTHETIC = {f"GIT_{role}_{part}": "template" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
-MARK = 37  # characters of a conflict's marks: no file has lines that begin so
+MARK = 37  # length of a conflict's markers: no file has lines that begin like this
 HUNK = re.compile(
     rf"^<{{{MARK}}}.*\n((?:.*\n)*?)^\|{{{MARK}}}.*\n((?:.*\n)*?)^={{{MARK}}}\n((?:.*\n)*?)^>{{{MARK}}}.*\n",
     re.MULTILINE,
 )
 
-Change = tuple[int, int, list[str]]  # from this line to that one, what takes their place
+Change = tuple[int, int, list[str]]  # first line, last line, and what replaces them
 
 
 def apply(before: str, after: str, name: str) -> list[str]:
-    """Merges what lies between two trees into index and working tree; returns the paths with conflicts.
+    """Merges the difference between two trees into index and working tree; returns the paths with conflicts.
 
-    A conflict's marks name the other side. Raises Stop.
+    A conflict's markers name the other side. Raises Stop.
     """
     base = commit(before, "The state before")
     picked = commit(after, name, "-p", base)
@@ -48,7 +48,7 @@ def conflicts() -> list[str]:
 
 
 def settle(path: str) -> None:
-    """Ends a conflict that is none."""
+    """Resolves a conflict that is not one here."""
     stages = dict(re.findall(r"^\d+ (\w+) (\d)\t", git.git("ls-files", "--unmerged", "--", path), re.MULTILINE))
     blobs = {stage: blob for blob, stage in stages.items()}
     if set(blobs) == {"1", "2", "3"} and (text := merged(*(blobs[stage] for stage in "123"))) is not None:
@@ -57,7 +57,7 @@ def settle(path: str) -> None:
 
 
 def merged(*blobs: str) -> str | None:
-    """The file made of base, ours and theirs; None where both have changed the same lines."""
+    """The file merged from base, ours and theirs; None if both have changed the same lines."""
     with tempfile.TemporaryDirectory() as folder:
         base, ours, theirs = (Path(folder, name) for name in ("base", "ours", "theirs"))
         try:
@@ -76,7 +76,7 @@ def merged(*blobs: str) -> str | None:
 
 
 def hunk_merged(ours: list[str], base: list[str], theirs: list[str]) -> list[str] | None:
-    """The lines with both sides' edits; None where two of them touch the same lines, or add at the same place."""
+    """The lines with both sides' edits; None if two of them touch the same lines, or add at the same place."""
     both = sorted(set_of(changes(base, ours) + changes(base, theirs)))
     lines, done = [], 0
     for number, (start, end, new) in enumerate(both):
@@ -93,7 +93,7 @@ def changes(base: list[str], edited: list[str]) -> list[Change]:
 
 
 def set_of(all_changes: list[Change]) -> list[Change]:
-    """Each once: what both sides did alike is no conflict."""
+    """Each edit once: one that both sides made is not a conflict."""
     return [each for number, each in enumerate(all_changes) if each not in all_changes[:number]]
 
 

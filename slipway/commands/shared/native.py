@@ -27,7 +27,7 @@ def main(names: list[str]) -> None:
 
 
 def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Popen[bytes]:
-    """Migrated, then running, on Ctrl-C from here alone, so that Postgres outlives it."""
+    """Migrates and then starts a service; only this process passes Ctrl-C on to it, so that Postgres outlives it."""
     given = {**os.environ, **environment(service), **(debugger.settings() if debugged else {})}
     if service.database:
         address = postgres.create(service.name)
@@ -38,12 +38,12 @@ def start(service: Service, postgres: Postgres, debugged: bool) -> subprocess.Po
     return subprocess.Popen(command, cwd=service.directory, env=given, start_new_session=True)
 
 
-# What is no server has its own way to restart; what ends by itself, none.
+# A worker restarts in its own way; a script, which ends by itself, does not restart.
 COMMANDS = {"worker": ("devserver.program",), "script": ("chassis.process.worker",)}
 
 
 def environment(service: Service) -> dict[str, str]:
-    """What slipway/compose/service.yaml gives a container in development."""
+    """The environment that slipway/compose/service.yaml gives a container in development."""
     port, url = (str(service.dev_port), service.dev_url) if service.serves else ("8000", "")
     return {
         "SERVICE": service.name,
@@ -62,7 +62,7 @@ def environment(service: Service) -> dict[str, str]:
 
 
 def migrate(service: Service, given: dict[str, str], address: Address) -> None:
-    """Where it fails, the log says why, and the app's own page says it better."""
+    """Migrates. If that fails, the log says why, and the app's own page says it better."""
     owner = given | {"DATABASE_URL": replace(address, user=f"{service.name}_owner").url}
     subprocess.run(
         [sys.executable, "-m", "chassis.db.migrations", "upgrade"], cwd=service.directory, env=owner, check=False
@@ -70,7 +70,7 @@ def migrate(service: Service, given: dict[str, str], address: Address) -> None:
 
 
 def serve(running: list[subprocess.Popen[bytes]]) -> None:
-    """Until all have ended, or Ctrl-C."""
+    """Waits until all have ended, or for Ctrl-C."""
     try:
         while any(server.poll() is None for server in running):
             time.sleep(0.2)

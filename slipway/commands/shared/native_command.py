@@ -30,7 +30,7 @@ def main(service: str, kind: str, *words: str) -> int:
 
 
 def environment(service: str, port: int, password: str) -> dict[str, str]:
-    """What `make dev` gives the app, the database in parts, so that DATABASE_USER can be another."""
+    """The environment that `make dev` gives the app, the database's settings apart so that DATABASE_USER can differ."""
     database = {"HOST": "127.0.0.1", "PORT": str(port), "NAME": service, "USER": service, "PASSWORD": password}
     given = {**native.environment(inventory.find(service)), "PGPASSWORD": password}
     return given | {f"DATABASE_{name}": value for name, value in database.items()}
@@ -38,9 +38,9 @@ def environment(service: str, port: int, password: str) -> dict[str, str]:
 
 @contextmanager
 def server() -> Iterator[Postgres]:
-    """The one of `make dev` where that runs, else one that is stopped when no command uses it any more."""
+    """The server of `make dev` if that runs, else one that is stopped when no command uses it any more."""
     directory = ROOT / ".data/postgres"
-    with lock.shared(directory / "users.lock") as held:  # waits for one that starts the server or stops it
+    with lock.shared(directory / "users.lock") as held:  # waits for a process that starts or stops the server
         postgres = Postgres(directory)
         if not postgres.running():
             fcntl.flock(held, fcntl.LOCK_EX)
@@ -61,7 +61,7 @@ def server() -> Iterator[Postgres]:
 
 
 def wait_for_others(held: IO[str]) -> None:
-    """Another terminal's `make psql` must not lose the server that this one has started."""
+    """Waits: another terminal's `make psql` must not lose the server that this one has started."""
     if not lock.taken(held):
         print("Another terminal uses this Postgres: it stops once that is done.", file=sys.stderr)
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Where a one-off command runs: inside what runs here, else in a container or natively, for the time.
+"""Where a one-off command runs: inside what runs here, else in a temporary container or natively.
 
 Standard library only.
 """
@@ -20,13 +20,13 @@ from slipway.commands.shared.stop import Stop
 
 LOCK = ROOT / ".cache/one-off.lock"  # held by every command that needs a database started for it
 POSTMASTER = ROOT / ".data/postgres/data/postmaster.pid"
-# The container knows the superuser's password alone, and the session takes on the role that is asked for.
+# The container knows only the superuser's password, and the session takes on the requested role.
 PROGRAM = """\
 export PGPASSWORD=${POSTGRES_PASSWORD:-$(cat "$POSTGRES_PASSWORD_FILE")} PGOPTIONS="--role=$1"
 database=$2; shift 2
 exec psql --host 127.0.0.1 --username postgres --dbname "$database" "$@"
 """
-# As the owner of the tables, before what follows: a fresh database then has them.
+# As the owner of the tables, before the command itself, so that a fresh database has them.
 MIGRATED = [
     "sh",
     "-c",
@@ -38,7 +38,7 @@ MIGRATED = [
 
 class Place(Protocol):
     production: bool
-    running: bool  # whether the app's tables are there already, since a stack has started
+    running: bool  # whether a stack has started, so that the app's tables exist
 
     def app(self, *words: str, database: bool = True) -> list[str]:
         """The command that runs `words` with the service's environment, in the repository's root."""
@@ -46,12 +46,12 @@ class Place(Protocol):
     def psql(self, user: str, database: str, *words: str) -> list[str]: ...
 
     def file(self, path: str) -> str:
-        """Where the database's programs find a file of the repository's docker/."""
+        """The path at which the database's programs find a file of the repository's docker/."""
 
 
 @dataclass
 class Stack:
-    """Containers that run."""
+    """Running containers."""
 
     compose: list[str]
     container: str
@@ -69,7 +69,7 @@ class Stack:
 
 
 class OneOff(Stack):
-    """A container of development for this command alone; its database may have to be started."""
+    """A development container for this command alone; its database may have to be started."""
 
     def __init__(self, service: str) -> None:
         super().__init__(development(), service, running=False)
@@ -82,7 +82,7 @@ class OneOff(Stack):
 
 @dataclass
 class Native:
-    """The same without containers, on the Postgres of `make dev` or one started for the time."""
+    """The same without containers, on the Postgres of `make dev` or a temporary one."""
 
     service: str
     production: bool = False
@@ -103,8 +103,8 @@ class Native:
 
 @contextmanager
 def find(service: inventory.Service) -> Iterator[Place]:
-    """What runs here: development in containers or natively, else production, else a place made for
-    the time. Raises Stop."""
+    """What runs here: development in containers or natively, else production, else a temporary
+    place. Raises Stop."""
     os.chdir(ROOT)
     os.environ |= {"DEV_UID": str(os.getuid()), "DEV_GID": str(os.getgid())}
     problem = "DOCKER=no" if os.environ.get("DOCKER") == "no" else engine.problem()
@@ -121,7 +121,7 @@ def find(service: inventory.Service) -> Iterator[Place]:
 
 @contextmanager
 def one_off(service: str, database: bool) -> Iterator[OneOff]:
-    """Starts the database where it does not run, and stops it again unless something else needs it."""
+    """Starts the database if it does not run, and stops it again unless something else needs it."""
     if missing := engine.images_problem():
         raise Stop(missing)
     os.environ["DEV_INPUTS"] = development_images.inputs()
@@ -142,20 +142,20 @@ def one_off(service: str, database: bool) -> Iterator[OneOff]:
 
 
 def containers() -> int:
-    """How many of development's containers run."""
+    """How many development containers run."""
     project = engine.run(*development(), "config", "--format", "json")
     name = parse(project.stdout).get("name", "")
     return len(engine.run("docker", "ps", "-q", "--filter", f"label=com.docker.compose.project={name}").stdout.split())
 
 
 def prepare(command: list[str], otherwise: str) -> None:
-    """With its progress on stderr: stdin and stdout are the command's own."""
+    """Runs a preparation with its progress on stderr: stdin and stdout belong to the command."""
     if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode:
         raise Stop(otherwise)
 
 
 def progress() -> list[str]:
-    """Compose's, which is of use in a terminal alone."""
+    """The option for compose's progress, which is useful only in a terminal."""
     return [] if sys.stderr.isatty() else ["--progress", "quiet"]
 
 
@@ -183,17 +183,17 @@ def native(service: str) -> Native:
 
 
 def terminal() -> list[str]:
-    """A terminal inside only for a terminal outside: it would put CR before every LF of a pipe."""
+    """Allocates a terminal inside only if there is one outside: it would put CR before every LF of a pipe."""
     return [] if sys.stdin.isatty() and sys.stdout.isatty() else ["--no-TTY"]
 
 
 def history(place: Stack) -> list[str]:
-    """What was typed in `make shell` outlives the container, in the repository's .cache/."""
+    """Keeps what was typed in `make shell` beyond the container, in the repository's .cache/."""
     return [] if place.production else ["--env", "PYTHON_HISTORY=/app/.cache/python_history"]
 
 
 def call(command: list[str], stdin: int | None = None) -> int:
-    """Runs it to its end, and returns its exit code; Ctrl-C is the command's."""
+    """Runs the command to its end, and returns its exit code; Ctrl-C is left to the command."""
     former = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         code = subprocess.run(command, check=False, stdin=stdin).returncode

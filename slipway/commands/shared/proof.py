@@ -1,4 +1,4 @@
-"""What a run of `make prove` has shown: each test's outcome, each promise's state, and the page that tells it."""
+"""What a run of `make prove` has shown: each test's outcome, each promise's state, and the page that shows them."""
 
 import json
 import re
@@ -18,17 +18,17 @@ from slipway.commands import ROOT
 
 PROMISES = ROOT / "docs/promises.md"
 CONTRACT = "slipway/proofs/contract/test_contract.py"
-# What stands in a row's last column: tests by their ids, promises of the contract, and what is no test.
+# What stands in a row's last column: tests by their ids, promises of the contract, and proofs that are not tests.
 PROOF = re.compile(r"`([\w/]+\.py::test_\w+)`|contract (\d+)|`make lint`")
 STATES = {"broken": "not kept", "open": "not proven", "kept": "kept", "lint": "by make lint", "out": "not in this run"}
-SLOWEST = 20  # tests that are listed
+SLOWEST = 20  # number of tests listed
 
 
 @dataclass
 class Test:
     id: str
     alone: bool = False
-    outcome: str = ""  # passed, failed or skipped; empty where it has not come to its end
+    outcome: str = ""  # passed, failed or skipped; empty if it has not finished
     seconds: float = 0
     reason: str = ""
     figures: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Test:
 
     @property
     def command(self) -> str:
-        """What runs it alone, as it is typed; make takes $$ for a dollar sign."""
+        """The command that runs it alone, as it is typed; make reads $$ as a dollar sign."""
         return f"make prove p={shlex.quote(self.id.replace('$', '$$'))}"
 
     @property
@@ -72,18 +72,18 @@ class Promise:
 
 
 class Run:
-    """As far as its record tells. `scope` is what was asked for, where that was not everything."""
+    """A run, as far as its record shows. `scope` is what was asked for, if that was not everything."""
 
     def __init__(self, record: Path, scope: str, machine: dict[str, str]) -> None:
         self.record, self.scope, self.machine = record, scope, machine
         self.ended = False  # by itself
-        # Now: another branch may be checked out while it runs.
+        # Read now: another branch may be checked out during the run.
         self.text, self.template = PROMISES.read_text(), template()
         self.began, self.clock = datetime.now().astimezone(), time.monotonic()
         self.read()
 
     def read(self) -> None:
-        """Takes up what has been recorded since."""
+        """Reads what has been recorded since."""
         self.seconds = time.monotonic() - self.clock
         self.tests = list(tests(self.record))
         self.promises = list(promises(self.text, self.tests))
@@ -132,15 +132,15 @@ def template() -> jinja2.Template:
 
 
 def prose(text: str) -> Markup:
-    """Markdown's `code`, and nothing else of it."""
+    """Renders Markdown's `code`, and nothing else of it."""
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def tests(record: Path) -> Iterable[Test]:
-    """What a record of slipway/proofs/record.py says of each test, in the order in which they were collected."""
+    """What a record of slipway/proofs/record.py says about each test, in the order of collection."""
     found: dict[str, Test] = {}
     for line in record.read_text().splitlines() if record.exists() else ():
-        with suppress(ValueError):  # half a line, of a run that was killed or goes on
+        with suppress(ValueError):  # half a line, from a run that was killed or still goes on
             event = json.loads(line)
             test = found.setdefault(event["test"], Test(event["test"]))
             test.alone |= event.get("alone", False)
@@ -162,7 +162,7 @@ def named() -> list[str]:
 
 
 def promises(text: str, tests: Iterable[Test]) -> Iterator[Promise]:
-    """Each promise of the text, which is that of docs/promises.md, and what these tests say of it."""
+    """Each promise of the text, docs/promises.md, and what these tests say about it."""
     proving: dict[str, list[Test]] = {}
     for test in tests:
         name, _, case = test.id.partition("[")
@@ -180,7 +180,7 @@ def promises(text: str, tests: Iterable[Test]) -> Iterator[Promise]:
 
 
 def judged(proofs: list[list[Test]]) -> tuple[str, str]:
-    """A promise's state, with the reason for it; `proofs` are what docs/promises.md names, each with its tests."""
+    """A promise's state and the reason for it; `proofs` are those that docs/promises.md names, each with its tests."""
     if not proofs:
         return "lint", ""
     tests = [test for proof in proofs for test in proof]

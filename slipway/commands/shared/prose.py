@@ -1,4 +1,4 @@
-"""What a reader would stumble over: words that plain English does without, and long lines of prose in Markdown."""
+"""What a reader would stumble over: words that plain English avoids, and long lines of prose in Markdown."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 WORDS = re.compile(r"\b([Aa]new|[Ww]hoever|[Aa]nybody|[Nn]obody|[Ss]omebody|[Ff]or want of)\b")
 LINK = re.compile(r"\]\([^)]*\)")
-MAX_LINE = 110  # characters, without what links lead to
+MAX_LINE = 110  # characters, without the targets of links
 TEXTS = {"", ".css", ".html", ".jinja", ".js", ".md", ".mako", ".py", ".sh", ".sql", ".toml", ".yaml"}
 
 

@@ -2,4 +2,4 @@
 
 
 class Stop(Exception):
-    """Why it can't go on, and what to do, in one line without its full stop."""
+    """Why it can't go on, and what to do, in one line without a full stop."""

@@ -1,5 +1,5 @@
-"""What `make service` begins with: the files of slipway/templates/service, and over them those of templates/service,
-where a fork has its own."""
+"""The templates of `make service`: the files of slipway/templates/service, overridden by those of templates/service
+if a fork has its own."""
 
 import fnmatch
 import io
@@ -19,7 +19,7 @@ from slipway.commands.shared import git
 
 FOLDERS = ("slipway/templates", "templates")  # the later one wins
 SUFFIX = ".jinja"
-FIRST_PARTY = ("chassis", "chassis_testing")  # among a Python file's imports
+FIRST_PARTY = ("chassis", "chassis_testing")  # these sort with the service among a Python file's imports
 
 
 class Unknown(Exception):
@@ -27,13 +27,13 @@ class Unknown(Exception):
 
 
 def newest() -> str:
-    """The templates of the last commit, as a service remembers what it was made from: git's names of the folders."""
+    """The templates of the last commit, as a service records what it was made from: git's hashes of the folders."""
     found = [git.git("rev-parse", "--quiet", "--verify", f"HEAD:{each}", check=False).strip() for each in FOLDERS]
     return "+".join(filter(None, found))
 
 
 def render(templates: str, words: Mapping[str, object]) -> str:
-    """The files that a service gets, as a git tree of the repository's paths. Raises Unknown."""
+    """The files of a new service, as a git tree with the repository's paths. Raises Unknown."""
     files = {path: text for name in templates.split("+") for path, text in archived(name)}
     only = tomllib.loads(files.pop("service.toml").decode())["only"]
     jinja = jinja2.Environment(keep_trailing_newline=True, undefined=jinja2.StrictUndefined)  # noqa: S701 - no HTML
@@ -68,7 +68,7 @@ def archived(name: str) -> Iterator[tuple[str, bytes]]:
 
 
 def sort_imports(folder: Path, name: str) -> None:
-    """Where the service's own stand depends on its name."""
+    """Sorts the imports: the position of the service's own depends on its name."""
     known = f"lint.isort.known-first-party = {[*FIRST_PARTY, name]}"
     ruff: list[str | Path] = [
         Path(sys.executable).parent / "ruff",
@@ -85,7 +85,7 @@ def sort_imports(folder: Path, name: str) -> None:
 
 
 def written(folder: Path) -> str:
-    """The folder as a tree in git's store; the repository's own index is left alone."""
+    """Writes the folder as a tree to git's object store; the repository's own index is left alone."""
     environment = os.environ | {"GIT_INDEX_FILE": str(folder.with_name(f"{folder.name}.index"))}
     command = ["git", "--git-dir", git.git("rev-parse", "--absolute-git-dir").strip(), "--work-tree", str(folder)]
     try:

@@ -1,4 +1,4 @@
-"""docs/architecture.md and docs/tutorial.md speak of what is there, and the picture can be read by everybody."""
+"""docs/architecture.md and docs/tutorial.md describe what exists, and the picture is accessible to all readers."""
 
 import re
 from xml.etree import ElementTree
@@ -11,7 +11,7 @@ PAGES = ("docs/architecture.md", "docs/tutorial.md")
 SVG = "{http://www.w3.org/2000/svg}"
 FOLDERS = "compose|deploy|docker|docs|libs|services|slipway|templates|tests"
 MADE_BY_A_SERVICE = ("models.py", "settings.py", "app.py")
-MADE_LATER = ("services/billing", "deploy/hooks", "libs", "templates")  # by what the pages say
+MADE_LATER = ("services/billing", "deploy/hooks", "libs", "templates")  # according to the pages
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,4 +1,4 @@
-"""`make backup` on the host: its files, whatever else writes there. What is dumped is a stand-in."""
+"""`make backup` on the host: its files, whatever else writes there. The dump itself is simulated."""
 
 import stat
 import threading
@@ -26,7 +26,7 @@ def test_two_backups_of_one_second_have_a_file_each(tree, monkeypatch):
     both, turn, failures = threading.Barrier(2, timeout=5), count(), []
 
     class Clock:
-        """The first two that ask get the same second."""
+        """A clock whose first two callers get the same second."""
 
         @staticmethod
         def now(zone):

@@ -1,4 +1,4 @@
-"""`make bench` keeps each measurement that it made, whatever becomes of the others."""
+"""`make bench` keeps each finished measurement, whatever happens to the others."""
 
 import importlib
 import json
@@ -10,11 +10,11 @@ import pytest
 from slipway.commands import ROOT
 
 BENCH = ROOT / "slipway/bench"
-FIGURES = {"images": "added_mb", "redeploys": "redeploy_failed"}  # those that have a target, of some
+FIGURES = {"images": "added_mb", "redeploys": "redeploy_failed"}  # some of the figures that have a target
 
 
 class Bench:
-    """`run(…)` measures in no time; `says` is what the measurement of that name does in place of a figure."""
+    """`run(…)` measures instantly; `says` is what the measurement of that name does instead of returning a figure."""
 
     def __init__(self, module, home, monkeypatch, capsys):
         self.module, self.monkeypatch, self.capsys = module, monkeypatch, capsys
@@ -56,7 +56,7 @@ class Bench:
 
 @pytest.fixture
 def modules(monkeypatch):
-    """Those of bench/, for the time of a test: a service may be called as one of them."""
+    """The modules of bench/, for the duration of a test: a service may have the name of one of them."""
     names = [path.stem for path in BENCH.glob("*.py")]
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)

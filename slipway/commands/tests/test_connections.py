@@ -1,4 +1,4 @@
-"""Whether Postgres takes the connections that the services may open, and what is said where it does not."""
+"""Whether Postgres accepts the connections that the services may open, and the message if it does not."""
 
 import pytest
 

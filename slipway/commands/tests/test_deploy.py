@@ -1,7 +1,7 @@
-"""What `.env` names is what serves: `make deploy` and `make rollback`, ended at every step.
+"""What `.env` names is what serves: `make deploy` and `make rollback`, interrupted at every step.
 
-The steps are stand-ins: each command runs in a process of its own, in which `docker` is a few lines that keep their
-state in a file, and which a signal can end before any call of docker and any file's change.
+The steps are simulated: each command runs in its own process, in which `docker` is a few lines that keep their
+state in a file, and which a signal can end before any call to docker and any change to a file.
 """
 
 import json
@@ -28,13 +28,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Run(NamedTuple):
-    code: int  # negative where a signal ended it
+    code: int  # negative if a signal ended it
     said: str
 
 
 @dataclass
 class Server:
-    """A checkout in which B serves, after A, and what docker has there. Images of C and D are here, too."""
+    """A checkout in which B serves, after A, and docker's state there. Images of C and D exist, too."""
 
     directory: Path
 
@@ -78,7 +78,7 @@ class Server:
         return names["TAG"], names["PREVIOUS_TAG"]
 
     def make(self, verb: str, tag: str = "", end: tuple[int, int] | None = None) -> Run:
-        """Runs it; `end` is the step before which a signal comes, and the signal."""
+        """Runs the command; `end` is the step before which a signal arrives, and the signal."""
         said = self.directory / "said"
         if not (child := os.fork()):
             try:
@@ -95,7 +95,7 @@ class Server:
         return Run(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.read_text())
 
     def become(self, verb: str, tag: str, end: tuple[int, int] | None, said: Path) -> None:
-        """This process: the tool, with docker's stand-in."""
+        """Turns this process into the tool, with a stand-in for docker."""
         sys.stdout = sys.stderr = said.open("w", buffering=1)
         os.environ.update(IMAGE_PREFIX="test/")
         sys.path.insert(0, str(self.directory))
@@ -114,7 +114,7 @@ class Server:
             return ended
 
         subprocess.run = ending(self.docker)
-        os.fsync = lambda descriptor: None  # a signal leaves what was written, and a busy disk takes its time
+        os.fsync = lambda descriptor: None  # a signal leaves what was written, and a busy disk is slow
         Path.replace, Path.unlink = ending(Path.replace), ending(Path.unlink)
         sys.argv = ["slipway.commands", verb, *([f"tag={tag}"] if tag else [])]
         runpy.run_module("slipway.commands", run_name="__main__")
@@ -136,7 +136,7 @@ class Server:
             return int(not found), "", ""
         if "--images" in words:
             named = [f"test/{name[:-2]}:{tag}" for name in replicas if name in words]
-            return 0, "\n".join([*named, *named, "postgres:18-trixie"]), ""  # with those of what they depend on
+            return 0, "\n".join([*named, *named, "postgres:18-trixie"]), ""  # including those that they depend on
         if "caddy" in words:
             invalid = state["proxy"] == "invalid" or (state["proxy"] == "fails" and "reload" in words)
             return int(invalid), "", "Error: ambiguous site definition: http://" * invalid
@@ -175,7 +175,7 @@ def server(tmp_path):
 
 @pytest.fixture(scope="module")
 def all_killed(tmp_path_factory):
-    """A server for each step before which SIGKILL ended the deploy of C, where it is not as at the step before."""
+    """A server for each step before which SIGKILL ended the deploy of C, unless it is the same as a step earlier."""
     states = []
     for step in range(1000):
         server = Server(tmp_path_factory.mktemp("killed") / "server")
@@ -193,7 +193,7 @@ def all_killed(tmp_path_factory):
 
 @pytest.fixture
 def killed(all_killed, tmp_path):
-    """Copies of them."""
+    """Copies of the killed servers."""
     return [
         Server(shutil.copytree(server.directory, tmp_path / str(number), symlinks=True))
         for number, server in enumerate(all_killed)
@@ -201,7 +201,7 @@ def killed(all_killed, tmp_path):
 
 
 def begun(server: Server) -> bool:
-    """Whether anything of C's has been changed while .env names B."""
+    """Whether anything has been changed to C while .env names B."""
     return server.named[0] == "B" and (server.runs != {"B"} or server.state["migrated"] != [])
 
 
@@ -376,7 +376,7 @@ def test_a_first_deploy_that_fails_says_that_nothing_serves(server):
 def test_a_tag_that_no_image_can_have_is_one_line(server):
     run = server.make("deploy", "one two")
     assert (run.code, server.runs, server.named) == (1, {"B"}, ("B", "A"))
-    assert "TAG is no tag of an image: one two" in run.said
+    assert "TAG is not a valid image tag: one two" in run.said
 
 
 DOCKER = """\

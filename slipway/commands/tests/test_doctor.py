@@ -19,7 +19,7 @@ NAMES = "PATH=\n#LOG_LEVEL=INFO\n#WEB_CPUS=1\nSITE_ADDRESS=localhost\n"
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """A checkout with what the checks look at, and nothing wrong with it."""
+    """A checkout with everything that the checks look at, and no errors."""
     (tmp_path / ".env.example").write_text(NAMES)
     (tmp_path / ".env").write_text("SITE_ADDRESS=localhost\n")
     (tmp_path / ".env").chmod(0o600)
@@ -40,7 +40,7 @@ def tree(tmp_path, monkeypatch):
 
 @pytest.fixture
 def docker(monkeypatch):
-    """An engine that is well; `docker[words]` is what a command answers instead."""
+    """A healthy engine; `docker[words]` is what a command answers instead."""
     answers = {}
 
     def run(*command, **options):
@@ -56,7 +56,7 @@ def docker(monkeypatch):
 
 
 def only(check):
-    """The one error that it finds."""
+    """The only error that the doctor finds."""
     (finding,) = [finding for finding in check() if finding[0] != OK]
     return finding
 
@@ -86,7 +86,7 @@ def test_no_engine_is_a_hint_since_everything_runs_natively(tree, monkeypatch):
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    """Puts a program of these lines of shell where the client of the engine is looked for, or another."""
+    """Puts these lines of shell on the PATH as the engine's client, or as another program."""
 
     def write(*lines, name="docker"):
         path = tmp_path / "bin" / name
@@ -316,7 +316,7 @@ def test_a_check_that_fails_itself_is_one_line():
     def the_moon():
         raise OSError("too far")
 
-    assert doctor.findings_of(the_moon) == [(HINT, "the moon: it could not be found out (too far)")]
+    assert doctor.findings_of(the_moon) == [(HINT, "the moon: the check itself failed (too far)")]
 
 
 def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch):

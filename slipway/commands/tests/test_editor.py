@@ -13,7 +13,7 @@ DEVCONTAINER = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text()
 
 
 def ports():
-    """The ports that `make debug` takes where nothing is set."""
+    """The default ports of `make debug`."""
     ask = "from slipway.commands.shared import debugger, inventory as all; print(all.find().dev_port, debugger.port())"
     plain = {name: value for name, value in os.environ.items() if name not in ("DEV_PORT", "DEBUG_PORT")}
     run = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, env=plain, capture_output=True, text=True, check=True)

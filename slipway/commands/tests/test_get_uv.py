@@ -1,4 +1,4 @@
-"""uv where there is no pip: what is fetched from an index, and what is said where that can't be."""
+"""uv without pip: what is fetched from an index, and the message if that fails."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ HERE = ".".join(f"{libc}_{platform.machine()}" for libc in ("manylinux_2_17", "m
 
 
 def fetch(folder, index):
-    """Runs it by the Python of the environment, which has no pip."""
+    """Runs it with the environment's Python, which has no pip."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     return subprocess.run(
         [sys.executable, "-m", "slipway.commands.get_uv", folder / "kept/bin/uv"],

@@ -1,4 +1,4 @@
-"""Which service a command means where none is named."""
+"""Which service a command uses if none is named."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What make runs on the host needs nothing that macOS lacks: it has make 3.81, bash 3.2 and BSD's tools."""
+"""What make runs on the host needs nothing that macOS lacks, which has make 3.81, bash 3.2 and BSD's tools."""
 
 import os
 import re

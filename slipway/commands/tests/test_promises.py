@@ -1,4 +1,4 @@
-"""docs/promises.md names tests that exist, so that a promise can't lose its proof unnoticed."""
+"""docs/promises.md names tests that exist, so that no promise loses its proof unnoticed."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""`make prove` in a small tree of its own, on a machine with a browser and no engine."""
+"""`make prove` in a small separate tree, on a machine with a browser and no engine."""
 
 import html
 import os
@@ -21,7 +21,7 @@ PROMISES = """
 | 3 | It runs in a container | `slipway/proofs/stack/test_bad.py::test_it_runs_in_a_container` |
 | 4 | It is tidy | `make lint` |
 """
-# Without the plugins that are loaded where they are installed: each process would take two seconds to start.
+# Without the plugins that pytest would load if they are installed: each process would take two seconds to start.
 PYPROJECT = """
 [tool.pytest]
 pythonpath = ["."]
@@ -65,7 +65,7 @@ class Tree:
         self.directory, self.environment = directory, environment
 
     def prove(self, command: str = "make prove", **environment: str) -> subprocess.Popen:
-        """In a shell, as it is typed there, and in a job of its own."""
+        """Runs it in a shell, as it is typed there, and in its own job."""
         return subprocess.Popen(
             ["bash", "-c", command],
             cwd=self.directory,
@@ -110,7 +110,7 @@ def tree(tmp_path_factory):
         (home / name).parent.mkdir(exist_ok=True, parents=True)
         (home / name).write_text(text)
     (home / "chromium").chmod(0o755)
-    # The environment of this run, and newer than what would have make install it again.
+    # The environment of this run, newer than the files for which make would install it again.
     (home / ".venv").mkdir()
     for path in Path(sys.prefix).iterdir():
         (home / ".venv" / path.name).symlink_to(path)
@@ -131,7 +131,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(tree):
-    """What a run of all says, and its page."""
+    """The output of a full run, and its page."""
     with tree.prove() as run:
         said = run.communicate()[0]
     assert run.returncode != 0, said
@@ -166,7 +166,7 @@ def test_the_page_says_of_each_promise_whether_it_was_kept(whole):
     assert "✗ not kept: It breaks <nothing>" in page
     assert "\N{EN DASH} not proven: It runs in a container not proven: no engine" in page
     assert "✓ by make lint: It is tidy" in page
-    assert "test_good.py::test_it_takes_its_time" in page  # which no promise names
+    assert "test_good.py::test_it_takes_its_time" in page  # a test that no promise names
     assert "Unfinished" not in page
 
 
@@ -194,7 +194,7 @@ def test_what_cannot_be_proved_is_one_line_before_anything_runs(tree, command, s
     with tree.prove(command) as run:
         lines = [line for line in run.communicate()[0].splitlines() if not re.match("(browser|engine) +", line)]
     assert run.returncode != 0
-    assert len(lines) == 2, lines  # make's own is the other
+    assert len(lines) == 2, lines  # the other line is make's own
     assert lines[0].startswith(f"make prove: {said}")
 
 

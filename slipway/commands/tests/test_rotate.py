@@ -1,5 +1,5 @@
-"""`make rotate-secret`, ended at every step: what is left works, or the next run completes it. docker is a stand-in,
-which keeps the roles' passwords as Postgres would."""
+"""`make rotate-secret`, interrupted at every step: what is left works, or the next run completes it. docker is a
+stand-in that keeps the roles' passwords as Postgres would."""
 
 import fcntl
 import os
@@ -57,7 +57,7 @@ def reset(tree, length=0):
 
 
 def run(name, room=None):
-    """The exit code of a process of its own, whose disk has no room for a file of more bytes than that."""
+    """The exit code of a separate process, whose disk has no room for a file of more than that many bytes."""
     if not (child := os.fork()):
         code = 1
         try:
@@ -72,7 +72,7 @@ def run(name, room=None):
 
 
 def killed(tree, name):
-    """Runs it, then puts back, one by one, each state in which a kill between two lines would have left all."""
+    """Runs it, then restores, one by one, each state that a kill between two lines would have left."""
     states = {}
 
     def trace(frame, event, argument):
@@ -97,7 +97,7 @@ def killed(tree, name):
 
 
 def lines(tree, name):
-    """What a reader has from the file."""
+    """What a reader gets from the file."""
     return (tree / "secrets" / name).read_text().strip().splitlines()
 
 

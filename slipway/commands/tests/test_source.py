@@ -1,4 +1,4 @@
-"""Images say where their source is, so that anyone can look: an address without a login, or none."""
+"""Images say where their source is, so that anyone can view it: an address without a login, or none."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Which files are the tree's, in a repository and without one."""
+"""Which files belong to the tree, in a repository and without one."""
 
 import subprocess
 
