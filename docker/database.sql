@@ -1,6 +1,6 @@
--- A service's database: made if it is missing, its privileges set. Safe to repeat.
+-- A service's database: made if it is missing, and its privileges set. Safe to repeat.
 -- Run by psql as the superuser with the variables `app`, the service's role, and `database`: the
--- service's own name, or while a backup is restored another one.
+-- service's own name, or another one while a backup is restored.
 
 \set owner :app _owner
 
@@ -12,7 +12,7 @@ GRANT  CONNECT ON DATABASE :"database" TO :"app";
 
 \connect :"database"
 
--- As in quiet.sql, for what is this database's own.
+-- As in quiet.sql, for the objects in this database.
 SET lock_timeout = '60s';
 SELECT pg_advisory_lock(hashtext('roles')) \g /dev/null
 

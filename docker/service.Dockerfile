@@ -2,19 +2,19 @@
 #   docker build --build-arg SERVICE=web --file docker/service.Dockerfile .
 
 ARG PYTHON=3.14
-# A mirror's name with its slash, for places without Docker Hub.
+# A mirror's name with a trailing slash, for machines without access to Docker Hub.
 ARG REGISTRY=
-# What runs by default: web, an HTTP server of any framework; worker and script, the service's main.py.
+# What runs by default: for web, an HTTP server of any framework; for worker and script, the service's main.py.
 ARG KIND=web
-# What the service stands on: full, or minimal, which has no shell and no package manager.
+# What the image is based on: full, or minimal, which has no shell and no package manager.
 ARG VARIANT=full
 
 # Python, the library that psycopg2 links to, and an init process.
 FROM ${REGISTRY}python:${PYTHON}-slim-trixie AS full
 ENV PATH=/opt/venv/bin:$PATH
-# The official image carries no bytecode: compiled once here, or at every start of every container.
-# Nothing here has use for a setuid program. Where compose mounts the volume of static files, a new
-# one takes the directory's owner.
+# The official image contains no bytecode: without this, every container would compile at every start.
+# Nothing here needs a setuid program. A new volume of static files takes the owner of the directory
+# that compose mounts it on.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libpq5 tini \
  && rm -rf /var/lib/apt/lists/* \
@@ -41,10 +41,10 @@ ENV CFLAGS=-g0 \
     UV_SYSTEM_CERTS=1
 WORKDIR /app
 ARG SERVICE
-# Dependencies only, by the lock alone: an edit of the source leaves this layer as it is. uv leaves a
-# lock file that any user may write to, wheels bring symbols that are a fifth of the whole, and SQLAlchemy
-# the dialects of databases that nothing here talks to. Python finds what lies in libs/ without being told its name.
-# No file says when it was made, so that services whose dependencies are the same share one layer.
+# Dependencies only, from the lock alone: an edit of the source leaves this layer unchanged. Removed are the
+# lock file that uv leaves writable for any user, the wheels' symbols, a fifth of the whole, and SQLAlchemy's
+# dialects for databases that nothing here uses. libs.pth lets Python find every library in libs/.
+# All files have the same time, so that services with the same dependencies share one layer.
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
@@ -58,7 +58,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
         > "$(echo "$UV_PROJECT_ENVIRONMENT"/lib/python*/site-packages)/libs.pth" \
  && find /opt -exec touch --no-dereference --date=@0 {} +
 
-# For the minimal variant: what a service loads, copied onto an empty root. A third of the size.
+# For the minimal variant: what a service loads, copied to an empty root. A third of the size.
 FROM build AS selection
 RUN --mount=type=bind,source=slipway/image/minimal.py,target=/minimal.py \
     python /minimal.py /selected
@@ -67,7 +67,7 @@ FROM scratch AS minimal
 COPY --link --from=selection /selected /
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin
 
-# How the service starts, stops and says that it is well, whatever it stands on.
+# How the service starts, stops and reports its health, on either variant.
 # hadolint ignore=DL3006
 FROM ${VARIANT} AS base
 ARG SERVICE
@@ -84,7 +84,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
 ENTRYPOINT ["tini", "--", "python", "-m", "chassis.process.entrypoint"]
 CMD ["gunicorn"]
 
-# What development has beside: the debugger, and what error pages are made with.
+# What development adds: the debugger, and the libraries for error pages.
 FROM build AS build-dev
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
@@ -98,8 +98,8 @@ COPY --link --from=build-dev /opt/venv /opt/venv
 ENV PYTHONPATH=$PYTHONPATH:/app/slipway/devserver/src
 WORKDIR /app/services/$SERVICE
 
-# Every service's libraries, compiled beside themselves, once for all: the chassis, and those of libs/, a folder
-# that is made when first needed. Beside it COPY wants a source that is there.
+# Every service's libraries, compiled in place, once for all services: the chassis, and those of libs/, a folder
+# that may not exist yet. COPY needs at least one source that exists, hence source.py.
 FROM full AS libs
 COPY slipway/chassis /libs/app/slipway/chassis
 COPY slipway/image/source.py lib[s] /libs/app/libs/
@@ -107,18 +107,18 @@ RUN --network=none \
     mv /libs/app/libs/source.py / \
  && python /source.py /libs
 
-# The service's folder, made once: WORKDIR would make and date it again, with every new dependency.
+# The service's folder, created once: WORKDIR would create it again, with a new time, for every new dependency.
 FROM full AS place
 ARG SERVICE
 RUN mkdir -p /place/app/services/$SERVICE \
  && find /place -exec touch --date=@0 {} +
 
-# The source, compiled beside itself; what can't be imported fails the build, not the start. No dependency is in it, and
-# each tree has a root of its own: copied to /, its folders keep their times, so that a new dependency leaves these layers
-# as they are. Without a network the container starts in half of the time.
+# The source, compiled in place; code that can't be imported fails the build, not the start. It contains no dependency,
+# and each tree has its own root: copied to /, its folders keep their times, so that a new dependency leaves these layers
+# unchanged. Without a network, the build's container starts in half the time.
 FROM base AS source
 ARG SERVICE
-# First what every service starts by, which an edit of one leaves alone.
+# First what every service imports at its start: an edit of one service does not repeat this step.
 RUN --network=none \
     --mount=from=build,source=/opt/venv,target=/opt/venv \
     --mount=from=libs,source=/libs/app,target=/app \

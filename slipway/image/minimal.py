@@ -1,6 +1,7 @@
-"""Lays out a root file system with python, the environment, and what they link to: no shell, no package manager.
+"""Creates a root file system with python, the environment, and the libraries they link to: no shell, no package
+manager.
 
-Run in the build, in the stage that holds the whole: `python minimal.py /root-of-the-new-image`.
+Runs in the build, in the stage that contains everything: `python minimal.py /root-of-the-new-image`.
 """
 
 import os
@@ -10,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ENVIRONMENT = Path("/opt/venv")  # a layer of its own in the image
+ENVIRONMENT = Path("/opt/venv")  # a separate layer in the image
 STDLIB = Path(sys.base_prefix, "lib", f"python3.{sys.version_info.minor}")
-# Of the standard library: what installs, draws, documents or tests, and what no server imports.
+# Left out of the standard library: what installs, draws, documents or tests, and what no server imports.
 LEFT_OUT = (
     "config-*", "curses", "dbm", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages",
     "sqlite3", "test", "tkinter", "turtle*", "unittest", "venv", "xmlrpc", "*test*.so", "_curses*", "_dbm.*", "_gdbm.*",
@@ -44,14 +45,14 @@ def main(root: Path) -> None:
     for library in linked(programs):
         copy(root, library)
     describe(root)
-    # What was made says nothing of when. Modules keep their times, which their bytecode has in it.
+    # Created files get a fixed time. Modules keep their times, which their bytecode contains.
     for path in (root, *root.rglob("*")):
         if path.is_dir() or path.suffix == ".pyc" or path.is_relative_to(root / STATUS):
             os.utime(path, (0, 0), follow_symlinks=False)
 
 
 def copy(root: Path, path: Path) -> None:
-    """Copies a file, and where it is a link the link and its target."""
+    """Copies a file; if it is a link, the link and its target."""
     place = root / path.relative_to("/")
     place.parent.mkdir(parents=True, exist_ok=True)
     if not place.exists():
@@ -74,7 +75,7 @@ def is_elf(path: Path) -> bool:
 
 
 def linked(programs: list[Path]) -> set[Path]:
-    """The shared libraries that they need, and the loader."""
+    """The shared libraries that these files need, and the loader."""
     listing = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
     if missing := re.findall(r"(\S+) => not found", listing):
         sys.exit(f"minimal: {', '.join(sorted(set(missing)))} is nowhere.")
@@ -82,9 +83,9 @@ def linked(programs: list[Path]) -> set[Path]:
 
 
 def describe(root: Path) -> None:
-    """Says which of Debian's packages are in it, where scanners look if there is no dpkg: status.d."""
+    """Lists the included Debian packages in status.d, where scanners look if there is no dpkg."""
     held = {f"/{path.relative_to(root)}" for path in root.rglob("*") if path.is_file()}
-    held |= {path.removeprefix("/usr") for path in held}  # as packages wrote it before /lib was a link
+    held |= {path.removeprefix("/usr") for path in held}  # the path that packages recorded before /lib was a link
     owners = {
         listing.stem.partition(":")[0]
         for listing in Path("/var/lib/dpkg/info").glob("*.list")

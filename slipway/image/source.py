@@ -1,7 +1,7 @@
-"""Makes a layer of the source below a root, `source.py ROOT`, and fails where a service's module can't be imported.
+"""Makes a layer of the source below a root, `source.py ROOT`, and fails if a service's module can't be imported.
 
-Compiled and imported at once: the import of what a service stands on takes most of the time. What git does not know,
-times and modes, is the same in every checkout, so that the same contents are the same layer.
+It compiles and imports in one process, since importing a service's dependencies takes most of the time. Times and
+modes, which git does not record, are the same in every checkout, so that the same contents give the same layer.
 """
 
 import compileall
@@ -13,12 +13,12 @@ from pathlib import Path
 
 root = Path(sys.argv[1])
 
-# Dated by their contents, and not all alike: web servers tell by time and size whether a browser's copy still is the
-# file. Before they are compiled, since bytecode has its source's time in it.
+# Files get times derived from their contents, not one time for all: web servers tell by time and size whether a
+# browser's copy is current. This comes before compiling, since bytecode contains its source's time.
 for path in root.rglob("*"):
     if path.is_file() and not path.is_symlink():
         path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-        date = zlib.crc32(path.read_bytes()) >> 2  # before 2004: none is in the future
+        date = zlib.crc32(path.read_bytes()) >> 2  # before 2004, so that none is in the future
         os.utime(path, (date, date))
 
 if (compiler := os.fork()) == 0:

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Dumps, checks, restores and rotates, with the image's own tools. `make backup` and `make restore`
+# Dumps, checks, restores and rotates with the image's own tools. `make backup` and `make restore`
 # (slipway/commands/backup.py) run single steps in the container `db`; the service `backup` runs `schedule`.
 #
 #   dump DATABASE        the archive, to stdout
 #   check                reads a whole archive from stdin; prints its database, tables and rows
-#   select               reads the archive's table of contents from stdin, and keeps what `load` is to take
-#   load DATABASE NEW    the archive from stdin into the new database NEW
-#   swap DATABASE NEW    NEW takes DATABASE's name; prints the name the former keeps, and milliseconds
-#   drop NAME            a database that `load` made or `swap` kept
-#   schedule             a dump of each service's database every BACKUP_INTERVAL seconds
-#   healthy              exit 0 if the newest dump of each is younger than two intervals
+#   select               reads the archive's table of contents from stdin, and stores the entries for `load`
+#   load DATABASE NEW    loads the archive from stdin into the new database NEW
+#   swap DATABASE NEW    gives NEW the name DATABASE; prints the former database's new name, and milliseconds
+#   drop NAME            drops a database that `load` created or `swap` kept
+#   schedule             dumps each service's database every BACKUP_INTERVAL seconds
+#   healthy              exits with 0 if the newest dump of each is younger than two intervals
 set -euo pipefail
 shopt -s nullglob
 
@@ -17,7 +17,7 @@ DIRECTORY=/backups
 LIMIT=12h # a frozen server, or a damaged archive that pg_restore loops over, ends here
 PSQL=(psql --no-psqlrc --quiet --no-align --tuples-only --set ON_ERROR_STOP=1)
 
-# The socket would lead to the server of the first boot, which only sets up.
+# The socket would lead to the temporary server of the first boot.
 export PGHOST=${PGHOST:-127.0.0.1} PGCONNECT_TIMEOUT=10
 
 die() { echo "$*" >&2; exit 1; }
@@ -34,10 +34,10 @@ become_superuser() {
     PGPASSWORD=$(<"$POSTGRES_PASSWORD_FILE")
 }
 
-# Compressed by gzip, whose checksum tells when a row has changed on disk; zstd has none by default.
+# Compressed with gzip, whose checksum shows if a row has changed on disk; zstd has none by default.
 dump() { as_owner "$1" pg_dump --format custom --compress gzip --lock-wait-timeout 60s --dbname "$1" --no-password; }
 
-# `pg_restore --list` would read the table of contents alone, and miss that the rows are cut off.
+# `pg_restore --list` would read only the table of contents, and miss that the rows are cut off.
 check() {
     timeout "$LIMIT" pg_restore --create --file - | LC_ALL=C awk '
         copying                          { if ($0 == "\\.") copying = 0; else rows++; next }
@@ -48,13 +48,13 @@ check() {
     '
 }
 
-# All but comments on extensions, which fail where the superuser has made the extension.
+# All but comments on extensions, which fail if the superuser has created the extension.
 select_entries() { pg_restore --list | grep -v ' COMMENT - EXTENSION ' >/tmp/selected; }
 
-# As the owner: what an archive holds never runs with a superuser's rights.
+# As the owner: the contents of an archive never run with a superuser's rights.
 load() {
     become_superuser
-    "${PSQL[@]}" --dbname postgres --set prefix="$1_restore_" <<'SQL' # what an interrupted restore has left
+    "${PSQL[@]}" --dbname postgres --set prefix="$1_restore_" <<'SQL' # left by an interrupted restore
 SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE starts_with(datname, :'prefix') \gexec
 SQL
     "${PSQL[@]}" --dbname postgres --set app="$1" --set database="$2" --file "$(dirname "$0")/../../docker/database.sql"
@@ -63,8 +63,8 @@ SQL
     "${PSQL[@]}" --dbname "$2" --command ANALYZE # before a query is planned without statistics
 }
 
-# One transaction, so that whatever dies, a database has the name. RENAME lets no new session in while
-# it waits, 5 s at most, for the old ones to be gone; the helper ends those that slipped in before it.
+# One transaction, so that whatever dies, a database has the name. While RENAME waits for the old sessions to end,
+# 5 s at most, it lets no new ones in; the helper ends those that slipped in before it.
 swap() {
     local kept
     kept=$1_before_$(date -u +%Y%m%d_%H%M%S_%3N)
@@ -96,15 +96,15 @@ drop() {
     "${PSQL[@]}" --dbname postgres --set database="$1" <<<'DROP DATABASE IF EXISTS :"database" WITH (FORCE)'
 }
 
-# A verified dump under its final name, then the oldest go: a dump that fails deletes nothing. One at a time: of two
-# in the same second one would write into the other's file.
+# Saves a verified dump under its final name, then deletes the oldest: a dump that fails deletes nothing. One at a time:
+# of two in the same second, one would write to the other's file.
 keep() {
     local name contents files removed=0 lock
-    umask 022 # readable for the user that copies them away; the directory above lets in no other
+    umask 022 # readable for the user who copies them away; the directory above admits no other
     [ -w "$DIRECTORY" ] || die "$DIRECTORY is not writable: on the host, \`chmod 777 backups/scheduled\`"
     exec {lock}<"$DIRECTORY"
     flock "$lock"
-    rm -f "$DIRECTORY/.$1"-*.unfinished # of a run that was killed
+    rm -f "$DIRECTORY/.$1"-*.unfinished # left by a run that was killed
     while name=$1-$(now).dump && [ -e "$DIRECTORY/$name" ]; do sleep 0.1; done
     unfinished=$DIRECTORY/.$name.unfinished
     trap 'rm -f "$unfinished"' EXIT
@@ -121,8 +121,8 @@ keep() {
     echo "$name $(stat --format %s "$DIRECTORY/$name") ${contents#* } $removed"
 }
 
-# Sets `files`, the oldest first. Those with other names stay, and so do those from a clock that was ahead: they would
-# be the newest for as long as it was, and each new dump the oldest.
+# Sets `files`, the oldest first. It skips files with other names, and those from a clock that was ahead: they would
+# count as the newest until their time has passed, and each new dump as the oldest.
 find_dumps() {
     local file last
     last=$DIRECTORY/$1-$(now).dump files=()
@@ -146,7 +146,7 @@ schedule() {
     for value in "$BACKUP_INTERVAL" "$BACKUP_KEEP"; do
         [[ $value =~ ^[1-9][0-9]*$ ]] || { log ERROR "BACKUP_INTERVAL and BACKUP_KEEP must be positive numbers"; exit 2; }
     done
-    exec 3>&1 # amid a dump the trap would write where the dump's result goes
+    exec 3>&1 # during a dump the trap would write to the dump's result
     trap 'rm -f "$DIRECTORY"/.*.unfinished; log INFO "stopped" >&3; exit 0' TERM INT
     log INFO "started" interval "$BACKUP_INTERVAL" keep "$BACKUP_KEEP"
     while :; do
@@ -168,7 +168,7 @@ attempt() {
     fi
 }
 
-# In the background: bash runs a trap at once while it waits, but only afterwards in the foreground.
+# In the background: bash runs a trap at once during `wait`, but only after a command in the foreground.
 wait_for() { "$@" & wait "$!"; }
 
 fresh() { # DATABASE SECONDS

@@ -1,6 +1,6 @@
--- For the superuser's session that sets passwords, before it does. None of its statements gets into the log, be it
--- refused, slow or killed, nor into pg_stat_activity, which the report of a crash quotes. And one such session at
--- a time: of two that change a role at once, one ends in "tuple concurrently updated".
+-- Run first in the superuser's session that sets passwords. None of its statements gets into the log, whether refused,
+-- slow or killed, nor into pg_stat_activity, which a crash report quotes. Only one such session runs at a time: of two
+-- that change a role at once, one fails with "tuple concurrently updated".
 
 SET log_statement = none;
 SET log_min_duration_statement = -1;

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Makes each service's roles and database, or sets their passwords again. The services are those whose
-# secrets are here; in development those that have migrations, with one password for all.
-# With ROLE, sets that one's password alone, to what stands on stdin.
+# Creates each service's roles and database, or sets their passwords again. The services are those whose
+# secrets are here; in development, those that have migrations, with one password for all.
+# With ROLE, sets only that role's password, to the one on stdin.
 set -euo pipefail
 shopt -s nullglob
 
-# The socket would lead to the server of the first boot, which only sets up.
+# The socket would lead to the temporary server of the first boot.
 export PGHOST=${PGHOST:-127.0.0.1} PGUSER=postgres PGPASSWORD PGCONNECT_TIMEOUT=10
 export SERVICE OWNER_PASSWORD APP_PASSWORD ROLE PASSWORD
 PGPASSWORD=${POSTGRES_PASSWORD:-$(<"${POSTGRES_PASSWORD_FILE:-/dev/null}")}
 
-# Terse: psql quotes no line of a statement beside an error.
+# Terse, so that psql quotes no line of a statement with an error.
 run() { psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set VERBOSITY=terse --dbname postgres "$@"; }
 
 if (($#)); then
     ROLE=$1 PASSWORD=$(cat)
     : "${PASSWORD:?is empty}"
-    # The superuser's own: an interrupted rotation may have set it, and the file has the former one.
+    # For the superuser's own: an interrupted rotation may have set the password while the file has the former one.
     run --file /opt/slipway/postgres/password.sql || { [ "$ROLE" = postgres ] && PGPASSWORD=$PASSWORD run --command ''; }
     exit
 fi

@@ -1,4 +1,4 @@
--- One service's roles: the owner, who migrates, and the one that reads and writes rows; and its database.
+-- One service's database and roles: the owner, which migrates, and the role that reads and writes rows.
 -- Run by psql as the superuser with SERVICE, OWNER_PASSWORD and APP_PASSWORD in the environment
 -- (never on the command line, where ps shows them). Safe to repeat; it also changes passwords.
 

