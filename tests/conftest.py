@@ -1,4 +1,4 @@
-"""What the kit's proofs share is here as well: `production`, `image` and what is skipped where there is no engine."""
+"""Makes the kit's fixtures available, such as `production` and `image`, and skips tests if there is no engine."""
 
 import pytest
 

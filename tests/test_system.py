@@ -1,7 +1,7 @@
-"""What this repository composes, started once as the README says: what holds whatever the services are.
+"""The whole system, started once as the README says: what holds whatever the services are.
 
-`make test-stack` runs it after the images' contract. It asks the inventory which services there are, so that one
-is covered as soon as it is made, and knows no route of theirs but those that the chassis gives to each.
+`make test-stack` runs it after the images' contract. It gets the services from the inventory, so that a new one
+is covered as soon as it is created, and uses only the routes that the chassis gives to each.
 """
 
 import json
@@ -24,7 +24,7 @@ WITH_DATABASE = [service.name for service in SERVICES if service.database]
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
-    """Production with all services; the proxy's own authority signs for each host, so that no public one is asked."""
+    """Production with all services; the proxy's own authority signs for each host instead of a public one."""
     tree = copy_tree(tmp_path_factory.mktemp("system"))
     caddyfile = tree / "docker/proxy/caddy/Caddyfile"
     caddyfile.write_text(re.sub(r"^\{$", "{\n\tlocal_certs", caddyfile.read_text(), count=1, flags=re.MULTILINE))
@@ -34,7 +34,7 @@ def system(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ask(system):
-    """Gets a path of a service as people do: through the proxy, on the service's path or host."""
+    """Gets a path of a service as users do: through the proxy, on the service's path or host."""
     trust = system.trust()
 
     def get(service, path):
@@ -46,7 +46,7 @@ def ask(system):
 
 
 def states(system):
-    """What the engine says of each container, by its service in compose."""
+    """What the engine says about each container, by its compose service."""
     return {c["Config"]["Labels"]["com.docker.compose.service"]: c for c in system.containers()}
 
 

@@ -1,7 +1,7 @@
-"""What the chassis costs a request: CPU in µs of one app with all of it and of one without, in turns.
+"""What the chassis costs a request: CPU in µs of an app with all of it and of one without, measured in turns.
 
-Runs in the service's image; prints a JSON object of the differences, and of what Flask's own part takes. No socket is
-in it: the app is called, then the hooks and the log as gunicorn calls them.
+Runs in the service's image; prints a JSON object with the differences and Flask's own share. It uses no socket:
+it calls the app, then the hooks and the log as gunicorn calls them.
 """
 
 import json
@@ -58,7 +58,7 @@ def read_our_log() -> None:
 
 
 def in_turns(*requests) -> list[float]:
-    """What each takes, by the median of turns so short that a neighbour on the machine disturbs all alike, or few."""
+    """The median time of each, over turns so short that other load on the machine affects all alike, or only a few."""
     turns = [[spent(each) for each in requests] for _ in range(TURNS)]
     return [median(taken) for taken in zip(*turns, strict=True)]
 

@@ -15,7 +15,7 @@ from slipway.bench.rig import ROOT, Rig
 IMAGE = "slipway/bench-web:full"
 LIMITS = ("--cpus=1", "--memory=512m")
 THREADS, WORKERS, CONNECTIONS = (1, 2, 4, 8, 16), (1, 2, 4), (50, 200, 500, 1000)
-BUSY = 0.9  # of what it may use: this is then what holds it back
+BUSY = 0.9  # share of the limit above which the resource counts as what holds it back
 
 
 class Point(NamedTuple):
@@ -30,7 +30,7 @@ class Point(NamedTuple):
 
     @property
     def limit(self) -> str:
-        """What was used up; where nothing was, requests waited for a thread."""
+        """What was used up; if nothing was, requests waited for a thread."""
         if self.app > BUSY:
             return "the replica's CPU"
         if self.database > BUSY:

@@ -1,7 +1,7 @@
-"""`make bench-first-run`: from `git clone` to the first page, and again, natively and in containers.
+"""`make bench-first-run`: from `git clone` to the first page, and a second start, natively and in containers.
 
-The base images are there. Natively with the packages in uv's cache and without, in containers with the
-image's layers in the builder's cache and without. Prints seconds; leaves nothing behind.
+The base images are present. Natively, it measures with and without the packages in uv's cache; in containers, with
+and without the image's layers in the builder's cache. Prints seconds; leaves nothing behind.
 """
 
 import os
@@ -20,7 +20,7 @@ TIMEOUT = 900  # seconds
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has sent this to the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell has started this in the background
     print(f"{'':8} {'caches':8} {'first':>7} {'second':>7}   s from `make dev` to the page", flush=True)
     for kind in ["native"] if engine_problem() else ["native", "docker"]:
         for caches in ("full", "empty"):
@@ -49,7 +49,7 @@ def measure(directory: Path, kind: str, empty: bool) -> tuple[float, float]:
 
 
 def to_the_page(stack: Stack) -> float:
-    """When `make dev` had served the first page; it is stopped again."""
+    """The time at which `make dev` served the first page; it is then stopped."""
     with (stack.directory / "dev.log").open("w") as log:
         process = subprocess.Popen(
             ["make", "dev"], cwd=stack.directory, env=stack.environment, stdout=log, stderr=log, start_new_session=True

@@ -1,6 +1,6 @@
-"""Every figure of `make bench`: each function measures some and returns their values, one a round.
+"""Every figure of `make bench`: each function measures some and returns their values, one for each round.
 
-A figure that is a ratio is taken between neighbours in time: ours, then the reference, and again.
+A figure that is a ratio compares measurements taken right after each other: ours, then the reference, and again.
 """
 
 import json
@@ -18,14 +18,14 @@ from slipway.bench import rig
 from slipway.bench.rig import ROOT, Candidate, Rig, docker
 from slipway.proofs.harness import copy_tree
 
-Values = dict[str, list[float]]  # by the figure's name, one value a round
+Values = dict[str, list[float]]  # by the figure's name, one value for each round
 
 SOURCE = "services/web/src/web/app.py"
 NEW_DEPENDENCY = "iniconfig"  # small, pure, and in the lock already
 
 
 class Bench:
-    """The images that are measured, and how long and how often."""
+    """The images to measure, and for how long and how often."""
 
     def __init__(self, rounds: int, seconds: int, against: str | None = None) -> None:
         self.rounds, self.seconds, self.against = rounds, seconds, against
@@ -48,7 +48,7 @@ class Bench:
         }
 
     def other(self) -> Values:
-        """AGAINST: another image or checkout, as far as it can be asked: its size, and its first answer on /."""
+        """AGAINST: another image or checkout, as far as it can be measured: its size, and its first answer on /."""
         image = self.against
         if Path(image).is_dir():
             image = rig.build(Path(image), "slipway/bench-against")
@@ -111,7 +111,7 @@ class Bench:
         }
 
     def throughput(self) -> Values:
-        """Requests, CPU and memory of one replica, straight from the network."""
+        """Requests, CPU and memory of one replica, without a proxy."""
         values: Values = {}
         with Rig() as stage:
             names = {each.name: stage.start(each) for each in (self.ours, self.reference)}
@@ -195,7 +195,7 @@ class Bench:
         }
 
     def reloads(self) -> Values:
-        """In containers, where an edit has the longest way."""
+        """In containers, where an edit takes the longest path."""
         from slipway.bench import reload
 
         took = reload.measure("docker", max(self.rounds, 2))
@@ -203,14 +203,14 @@ class Bench:
 
 
 def complaint(run: subprocess.CompletedProcess) -> str:
-    """What pytest says of the first test that failed, else the last thing that it said at all."""
+    """What pytest says about the first test that failed, else its last line."""
     failed = re.search(r"^(?:FAILED|ERROR) .+", run.stdout, re.MULTILINE)
     said = failed[0] if failed else last_line(run.stderr) or last_line(run.stdout)
     return said or f"pytest ended with status {run.returncode}"
 
 
 def last_line(text: str) -> str:
-    """The last that says something: make's own only says that a recipe failed."""
+    """The last informative line: make's own only says that a recipe failed."""
     lines = (line.strip() for line in reversed(text.splitlines()))
     return next((line for line in lines if line and not re.match(r"make(\[\d+\])?: \*\*\*", line)), "")
 

@@ -1,7 +1,7 @@
 """`make bench-reload`: from a save to the first response that shows it, natively and in containers.
 
-A copy of the tree is edited 20 times each in a Python file, a template and a stylesheet, the answer asked
-for every 5 ms. Prints milliseconds; leaves nothing behind.
+Edits a Python file, a template and a stylesheet 20 times each in a copy of the tree, and requests the page
+every 5 ms. Prints milliseconds; leaves nothing behind.
 """
 
 import http.client
@@ -16,7 +16,7 @@ from slipway.proofs.harness import copy_tree, developing
 from slipway.proofs.needs import engine_problem
 
 EDITS = 20
-PAUSE = 0.005  # seconds between two questions
+PAUSE = 0.005  # seconds between two requests
 TIMEOUT = 30.0  # seconds that an edit may take to be seen
 MARK = "edit-0-"
 
@@ -42,7 +42,7 @@ def measure(kind: str, edits: int = EDITS) -> dict[str, list[float]]:
             }
 
 
-# What is asked for, and the file that is edited.
+# The path to request, and the file to edit.
 SUBJECTS = {
     "Python": ("/bench", "services/web/src/web/app.py"),
     "template": ("/", "services/web/src/web/templates/base.html"),
@@ -51,7 +51,7 @@ SUBJECTS = {
 
 
 def prepared(tree: Path) -> Path:
-    """The tree with a mark in each of the files, to be changed later."""
+    """The tree with a mark in each of the files, which is changed later."""
     view = f'    app.add_url_rule("/bench", view_func=lambda: "{MARK}")\n'
     change(tree / SUBJECTS["Python"][1], "    return app", view)
     change(tree / SUBJECTS["template"][1], "</body>", f"<p>{MARK}</p>")
@@ -77,7 +77,7 @@ def edit(port: int, path: str, file: Path, number: int) -> float:
             sys.exit(f"{file}: the edit was not served within {TIMEOUT:g} s")
         sleep(PAUSE)
     took = (perf_counter() - begun) * 1000
-    sleep(0.3)  # a person's pause: the next edit finds a server at rest
+    sleep(0.3)  # a person's pause: the next edit finds an idle server
     return took
 
 

@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of what is allowed: over 1 falls short."""
+        """The share of the allowed value: over 1 misses the target."""
         if self.at_least is not None:
             return self.at_least / self.median if self.median else 9.9
         return self.median / self.at_most if self.at_most else float(self.median > 0) * 2
@@ -86,7 +86,7 @@ def shown(value: float) -> str:
 
 
 def svg(table: list[Row], machine: str) -> str:
-    """One bar a figure, its length the share of what is allowed; the line is the target."""
+    """One bar for each figure, its length the share of the allowed value; the line is the target."""
     height = (len(table) + 2) * ROW + 10
     line = LABEL + BAR / 1.5
     parts = [

@@ -1,4 +1,4 @@
-"""Containers to measure, under a name of their own: a database, the candidates, and wrk beside them."""
+"""Containers to measure, under a unique name: a database, the candidates, and wrk beside them."""
 
 import gzip
 import http.client
@@ -86,14 +86,14 @@ class Rig:
         return self.container(name)
 
     def migrate(self, image: str) -> None:
-        """Without its revision, the service is not ready, and a proxy sends it nothing."""
+        """Migrates: without its revision the service is not ready, and a proxy sends it nothing."""
         settings = ("--env=SECRET_KEY=0123456789abcdef0123456789abcdef", f"--env=DATABASE_URL={self.database}")
         docker(
             "run", "--rm", "--network", self.name, *settings, image, "python", "-m", "chassis.db.migrations", "upgrade"
         )
 
     def start(self, each: Candidate, *options: str, path: str = "/bench/hello") -> str:
-        """Runs the candidate; it is given the database and answers once this has returned."""
+        """Runs the candidate with the database; it answers requests by the time this returns."""
         port = free_port()
         self.run(each.name, each.image, f"--env=DATABASE_URL={self.database}", f"--publish=127.0.0.1:{port}:8000",
                  *each.options, *options, command=each.command)  # fmt: skip
@@ -160,7 +160,7 @@ REFERENCE = "slipway/bench-reference"
 
 
 def build_references() -> None:
-    """wrk, our proxy, and the floor: with the versions that the lock has, so that only our own work differs."""
+    """Builds wrk, our proxy, and the reference with the lock's versions, so that only our own work differs."""
     docker("build", "--quiet", "--tag", LOAD, str(HERE / "load"))
     docker("build", "--quiet", "--tag", PROXY, str(ROOT / "docker/proxy/caddy"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -197,19 +197,19 @@ def megabytes(image: str) -> float:
 
 
 def compressed(image: str) -> float:
-    """MB of the image as a registry would send it, about: all of its layers, gzip level 6."""
+    """Approximate MB of the image as a registry would send it: all of its layers, gzip level 6."""
     with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
         archive = subprocess.run(["gzip", "-6"], stdin=save.stdout, capture_output=True, check=True)
     return len(archive.stdout) / 1e6
 
 
 def layers(image: str) -> set[str]:
-    """The digests of those that hold something."""
+    """The digests of the layers that are not empty."""
     return set(inspect(image)["RootFS"]["Layers"]) - {EMPTY}
 
 
 def size(image: str, digests: set[str]) -> tuple[float, float]:
-    """MB of those layers as they are stored, and as a registry would be sent them, about: gzip level 6."""
+    """MB of those layers as they are stored, and approximately as a registry would send them: gzip level 6."""
     names = {f"blobs/{digest.replace(':', '/')}" for digest in digests}
     with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
         with tarfile.open(fileobj=save.stdout, mode="r|") as archive:
@@ -218,7 +218,7 @@ def size(image: str, digests: set[str]) -> tuple[float, float]:
     return sum(map(len, held)) / 1e6, sum(len(gzip.compress(each, 6)) for each in held) / 1e6
 
 
-EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # a tar of nothing
+EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # the size of an empty tar
 
 
 def cpu(container: str) -> int:
@@ -233,7 +233,7 @@ def cpu(container: str) -> int:
 
 
 def memory(container: str) -> float:
-    """MiB that the container's processes hold, the page cache left out, as `docker stats` counts."""
+    """MiB that the container's processes hold, without the page cache, as `docker stats` counts."""
     used = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", container).split("/")[0]
     amount, unit = re.match(r"([\d.]+)(\w+)", used).groups()
     return float(amount) * {"KiB": 1 / 1024, "MiB": 1, "GiB": 1024}[unit]

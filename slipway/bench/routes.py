@@ -1,4 +1,4 @@
-"""The service with the reference's two routes. Mounted, never in an image."""
+"""The service with the reference's two routes. It is mounted, never part of an image."""
 
 import importlib
 import os

@@ -1,11 +1,11 @@
 """`make bench`: measures what the template exists for, on real containers, against references in the same run.
 
 ONLY=images,starts measures some; ROUNDS and SECONDS say how often and how long; AGAINST=image measures another image,
-or a checkout, beside ours. SMOKE=1 does each thing once, but for the redeploys, which are a test anyway, and writes
-nothing. What falls short of targets.toml is printed and is no failure, since a figure is no test.
+or a checkout, beside ours. SMOKE=1 does each thing once, except the redeploys, which are a test anyway, and writes
+nothing. A figure that misses targets.toml is printed and is not a failure, since a figure is not a test.
 
-A measurement that fails is a line with its reason, and the others go on. Each is kept in .cache/bench.json when it is
-there, and slipway/bench/results is written once all of one version are: `ONLY=` measures what is missing.
+A measurement that fails prints one line with its reason, and the others go on. Each result is kept in
+.cache/bench.json at once; slipway/bench/results is written when one version has all: `ONLY=` measures what is missing.
 """
 
 import json
@@ -73,12 +73,12 @@ def main() -> None:
 
 
 def kept_before(of: str) -> dict[str, Values]:
-    """What earlier runs have measured of this version, as often and as long, by the measurement's name."""
+    """What earlier runs measured for this version, with the same rounds and seconds, by the measurement's name."""
     return json.loads(KEPT.read_text()).get(of, {}) if KEPT.exists() else {}
 
 
 def keep(of: str, measured: dict[str, Values]) -> None:
-    """Only the latest version's: figures of another are of no use beside it."""
+    """Keeps only the latest version's results: those of another version can't be combined with them."""
     KEPT.parent.mkdir(exist_ok=True)
     unfinished = KEPT.with_suffix(".unfinished")
     unfinished.write_text(json.dumps({of: measured}))

@@ -1,7 +1,7 @@
-"""`make bench-ten`: ten services in one monorepo; what the next one costs, as a table in Markdown.
+"""`make bench-ten`: what each of ten services in one monorepo costs, as a table in Markdown.
 
-In a clone of this tree's last commit: seconds of `make service` (rendering, lock, documents), of the image's
-build, megabytes that the image adds, and seconds of the services' own tests.
+In a clone of this tree's last commit, it measures the seconds of `make service` (rendering, lock, documents) and
+of the image's build, the megabytes that the image adds, and the seconds of the services' own tests.
 """
 
 import json
@@ -51,7 +51,7 @@ def row(tree: Path, name: str, prefix: str, known: set[str]) -> str:
 
 
 def added(tree: Path, image: str, known: set[str]) -> float:
-    """MB of the layers that no image before it has, by their chain: an equal layer upon another is stored twice."""
+    """MB of the layers that no earlier image has, by their chain: the same layer on top of another is stored twice."""
     layers = json.loads(run(tree, "docker", "image", "inspect", image))[0]["RootFS"]["Layers"]
     sizes = [
         int(size) for size in run(tree, "docker", "history", "--human=false", "--format", "{{.Size}}", image).split()

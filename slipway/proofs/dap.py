@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Editor:
-    """Attaches to a port of this machine. `local` is the editor's tree, `remote` the same one's place there."""
+    """Attaches to a port of this machine. `local` is the editor's tree, `remote` the path of the same tree there."""
 
     def __init__(self, port: int, local: Path, remote: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), 30)
@@ -30,7 +30,7 @@ class Editor:
         self.socket.close()
 
     def start(self, **breakpoints: Any) -> dict:
-        """Sets the breakpoints and lets the program run; what the debugger says of them."""
+        """Sets the breakpoints and lets the program run; returns what the debugger says about them."""
         answer = self.request("setBreakpoints", **breakpoints)
         self.answer(self.send("configurationDone"))
         self.answer(self.attaching)
@@ -54,7 +54,7 @@ class Editor:
         return self.until(lambda each: each.get("event") == name).get("body", {})
 
     def until(self, wanted: Any) -> dict:
-        """The first message that is wanted; the others stay for later. Fails after 30 s of silence."""
+        """The first matching message; the others are kept for later. Fails after 30 s of silence."""
         for message in self.seen:
             if wanted(message):
                 self.seen.remove(message)

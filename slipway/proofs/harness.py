@@ -1,4 +1,4 @@
-"""What the container tests share: a stack under a name of its own, and waiting for a state."""
+"""What the container tests share: a stack under a unique name, and waiting for a state."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from slipway.commands.shared import git, inventory
 from slipway.commands.shared.inventory import Service as Service
 
 SERVICES = inventory.all()
-# What a developer has set must not leak into a test's stack, nor what `make test` tells a make below it.
+# A developer's settings must not leak into a test's stack, nor what `make test` passes to a nested make.
 OURS = (
     "BACKUP_",
     "BUILT",
@@ -52,14 +52,14 @@ TIMEOUT = 900  # seconds of one command, a cold image build included
 class Stack:
     """A compose project of one checkout; `settings` are environment variables."""
 
-    prefix: tuple[str, ...] = ()  # of every command: who runs it, and where
+    prefix: tuple[str, ...] = ()  # prefix of every command: who runs it, and where
 
     def __init__(self, directory: Path, project: str, **settings: Any) -> None:
         self.directory, self.project = directory, project
         outside = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         outside["PATH"] += f"{os.pathsep}{ROOT}/.cache/uv/bin"  # this checkout's uv, so that no other fetches one
-        outside["UV_COMPILE_BYTECODE"] = "0"  # of an environment that is used once
-        # Images of its own as well: another run's build must not take the place of one.
+        outside["UV_COMPILE_BYTECODE"] = "0"  # for an environment that is used once
+        # Its images have unique names, too: another run's build must not replace one.
         own = {"COMPOSE_PROJECT_NAME": project, "IMAGE_PREFIX": f"slipway-test/{project}-", **settings}
         self.environment = outside | {name: str(value) for name, value in own.items()}
 
@@ -102,9 +102,9 @@ class Stack:
         return self.run("docker", "network", "ls", "--format", "{{.Name}}", "--filter", self._label).stdout.split()
 
     def destroy(self) -> None:
-        """Removes all that the project made, found by label, so that it works in any state."""
+        """Removes everything that the project created, found by label, so that it works in any state."""
         kept = self.environment
-        self.environment = {**kept, "TEARING_DOWN": "1"}  # told to conftest.py's gate
+        self.environment = {**kept, "TEARING_DOWN": "1"}  # reported to conftest.py's gate
         try:
             if ids := self._list("ps", "--all"):
                 self.run("docker", "rm", "--force", "--volumes", *ids)
@@ -117,11 +117,11 @@ class Stack:
             self.environment = kept
 
     def authority(self) -> str:
-        """The certificate of the proxy's own."""
+        """The certificate of the proxy's own authority."""
         return self.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
 
     def trust(self) -> ssl.SSLContext:
-        """Trusts the proxy's own authority, and that alone."""
+        """Trusts only the proxy's own authority."""
         return ssl.create_default_context(cadata=self.authority())
 
     def client(self) -> httpx.Client:
@@ -149,7 +149,7 @@ class Stack:
         return self._docker(*command, "--quiet", "--filter", self._label)
 
     def _docker(self, *command: str) -> list[str]:
-        """What an engine lists; nothing where there is none, which has made nothing then."""
+        """What the engine lists; nothing if there is no engine."""
         if self.environment.get("DOCKER") == "no" or not shutil.which("docker"):
             return []
         return self.run("docker", *command, check=False).stdout.split()
@@ -160,7 +160,7 @@ AnyStack = TypeVar("AnyStack", bound=Stack)
 
 @contextmanager
 def started(stack: AnyStack) -> Iterator[AnyStack]:
-    """The stack after `make init` and `docker compose up`; gone again afterwards, whatever happens."""
+    """The stack after `make init` and `docker compose up`; removed afterwards, whatever happens."""
     try:
         stack.make("init")
         stack.compose("up", "--build", "--detach", "--wait")
@@ -171,7 +171,7 @@ def started(stack: AnyStack) -> Iterator[AnyStack]:
 
 @contextmanager
 def edited(stack: Stack, former: str, new: str) -> Iterator[None]:
-    """The Caddyfile with one text for another; afterwards it is as it was, and loaded."""
+    """Replaces one text by another in the Caddyfile; afterwards restores it and loads it."""
     path = stack.directory / "docker/proxy/caddy/Caddyfile"
     kept = path.read_text()
     assert former in kept
@@ -184,7 +184,7 @@ def edited(stack: Stack, former: str, new: str) -> Iterator[None]:
 
 
 class Developed(NamedTuple):
-    """`make dev`, running: its stack, address, port, process, and what it has said so far."""
+    """`make dev`, running: its stack, address, port, process, and its output so far."""
 
     stack: Stack
     url: str
@@ -204,7 +204,7 @@ class Developed(NamedTuple):
         return self.get("/health/live").status_code == status
 
     def news(self) -> dict[str, Any]:
-        """What an open page hears first."""
+        """The first message that an open page receives."""
         with httpx.stream("GET", f"{self.url}/_dev/events", trust_env=False, timeout=20) as stream:
             line = next(line for line in stream.iter_lines() if line.startswith("data: "))
         return json.loads(line.removeprefix("data: "))
@@ -220,7 +220,7 @@ class Developed(NamedTuple):
 def developing(
     directory: Path, native: bool, status: int | None = 200, service: str = "", **settings: Any
 ) -> Iterator[Developed]:
-    """`make dev` in a checkout, or of one service, once it answers with this status; all gone again afterwards."""
+    """`make dev` in a checkout, or of one service, once it answers with this status; all removed afterwards."""
     port = free_port()
     settings[f"DEV_PORT_{service.upper()}" if service else "DEV_PORT"] = port
     if native:
@@ -237,7 +237,7 @@ def developing(
 def make_dev(stack: Stack, port: int, status: int | None = 200, service: str = "") -> Iterator[Developed]:
     """`make dev` with the stack's environment, which says this port; stopped afterwards, as Ctrl-C does.
 
-    What serves on no port has no status, and is not waited for.
+    A service without a port has no status, and is not waited for.
     """
     command = [*stack.prefix, "make", "dev", *([f"s={service}"] if service else [])]
     with (stack.directory / "dev.log").open("w") as log:
@@ -255,7 +255,7 @@ def make_dev(stack: Stack, port: int, status: int | None = 200, service: str = "
 
 @contextmanager
 def built(checkout: Path, service: str, **choices: str) -> Iterator[str]:
-    """A service's image under a name of its own; gone again afterwards. `choices` are the Dockerfile's arguments."""
+    """A service's image under a unique name, removed afterwards. `choices` are the Dockerfile's arguments."""
     name = f"slipway-test/{unique('image')}"
     arguments = {"SERVICE": service, "VERSION": "1.2.3", "REVISION": "0123456789abcdef", "SOURCE": SOURCE, **choices}
     options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
@@ -277,12 +277,12 @@ def to_host(host: str) -> dict[str, Any]:
 
 
 def ports() -> dict[str, Any]:
-    """Free ones, on the loopback alone."""
+    """Settings for free ports, published on the loopback only."""
     return {"HTTP_PORT": free_port(), "HTTPS_PORT": free_port(), "PUBLISH_ADDRESS": "127.0.0.1"}
 
 
 def wait_until(what: str, state: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """Returns the state's first true value; fails, naming `what`, when there was none in time."""
+    """Returns the state's first true value; fails, naming `what`, if there is none in time."""
     deadline, last = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         try:
@@ -319,7 +319,7 @@ def with_probe(tree: Path) -> Path:
 
 
 def newest(versions: Path) -> str | None:
-    """The revision that no other follows; None where there is no migration."""
+    """The revision that no other follows; None if there is no migration."""
     texts = [path.read_text() for path in versions.glob("*.py")]
     assigned = r"""^{}\b[^=\n]*=\s*["']([^"']+)"""
     known, older = (
@@ -340,7 +340,7 @@ def unique(prefix: str) -> str:
 
 
 def path_without(directory: Path, *names: str) -> str:
-    """A PATH on which there is everything but these; as root, what every user may run."""
+    """A PATH with everything but these programs; as root, with what every user may run."""
     directory.mkdir(exist_ok=True)
     for folder in reversed(os.environ["PATH"].split(os.pathsep)):
         place = Path(folder).resolve()

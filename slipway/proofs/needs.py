@@ -1,5 +1,5 @@
-"""What the tests need besides Python: a container engine, a browser. The tests of one that is missing are skipped,
-counted and named with the way to get it; with REQUIRE=engine,browser that is a failure, before any test runs."""
+"""What the tests need besides Python: a container engine, a browser. If one is missing, its tests are skipped and
+counted, and the report says how to get it; with REQUIRE=engine,browser that is a failure before any test runs."""
 
 import os
 
@@ -12,7 +12,7 @@ from slipway.proofs.harness import ROOT, chromium
 def engine_problem() -> str | None:
     try:
         problem = engine.problem()
-    except engine.NoAnswer as silence:  # it has said its version, and nothing after that
+    except engine.NoAnswer as silence:  # it reported its version, but answers nothing after that
         problem = str(silence)
     return problem and f"{problem}; on bare Debian: sudo slipway/machine/engine"
 
@@ -23,7 +23,7 @@ def browser_problem() -> str | None:
     return "install Chromium or Chrome, or name one, CHROMIUM=/path; on bare Debian: sudo slipway/machine/browser"
 
 
-# By name: the marker of the tests that need it, and why it can't be had, with what to do.
+# By name: the marker of the tests that need it, and why it is not available, with what to do.
 NEEDS = {"engine": ("containers", engine_problem), "browser": ("browser", browser_problem)}
 MISSING = pytest.StashKey[dict[str, str]]()
 
@@ -34,7 +34,7 @@ def missing() -> dict[str, str]:
 
 
 def refusal(missing: dict[str, str]) -> str | None:
-    """Why nothing may run, in one line, where REQUIRE names something that is missing."""
+    """Why nothing may run, in one line, if REQUIRE names something that is missing."""
     required = os.environ.get("REQUIRE", "").replace(",", " ").split()
     if unknown := set(required) - NEEDS.keys():
         return f"REQUIRE takes {' and '.join(NEEDS)}, not {', '.join(sorted(unknown))}"
@@ -45,7 +45,7 @@ def refusal(missing: dict[str, str]) -> str | None:
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         config.stash[MISSING] = config.workerinput["missing"]
-    elif MISSING not in config.stash:  # `make prove` has asked already
+    elif MISSING not in config.stash:  # `make prove` has checked already
         config.stash[MISSING] = missing()
         if problem := refusal(config.stash[MISSING]):
             raise pytest.UsageError(problem)
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node) -> None:
-    """Tells a process of xdist's, so that an engine that never answers is waited for once."""
+    """Passes the result to xdist's processes, so that an engine that never answers is waited for only once."""
     node.workerinput["missing"] = node.config.stash[MISSING]
 
 

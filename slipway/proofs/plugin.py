@@ -1,6 +1,6 @@
-"""What all tests of containers and of pages share; needs.py says what they need, and skips them where it is missing.
+"""What all tests of containers and of pages share; needs.py says what they need, and skips them if it is missing.
 
-A folder's conftest.py takes it up: `def pytest_configure(config): plugin.register(config)`.
+A folder's conftest.py registers it: `def pytest_configure(config): plugin.register(config)`.
 """
 
 import sys
@@ -14,7 +14,7 @@ from slipway.proofs.harness import SERVICES, Service, Stack, built, copy_tree, p
 
 
 def register(config: pytest.Config) -> None:
-    """Once, however many folders ask for it."""
+    """Registers it once, however many folders ask for it."""
     for module in (needs, sys.modules[__name__]):
         if not config.pluginmanager.is_registered(module):
             config.pluginmanager.register(module)
@@ -28,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def production(checkout: Path) -> Iterator[Stack]:
-    """Production, as a new user starts it, on free ports and under a name of its own. A test leaves it as it was."""
+    """Production, as a new user starts it, on free ports and under a unique name. A test leaves it as it was."""
     with started(Stack(checkout, unique("prod"), **ports())) as stack:
         yield stack
 
@@ -41,7 +41,7 @@ def probed_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def probed(probed_checkout: Path) -> Iterator[Stack]:
-    """Production with the probe's routes: rows and forms that are no service's own. A test leaves it as it was."""
+    """Production with the probe's routes: rows and forms that belong to no service. A test leaves it as it was."""
     with started(Stack(probed_checkout, unique("probed"), **ports())) as stack:
         yield stack
 
@@ -61,6 +61,6 @@ def image(checkout: Path, service: Service) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def minimal(checkout: Path, service: Service) -> Iterator[str]:
-    """The same with no shell and no package manager."""
+    """The minimal variant of the image, with no shell and no package manager."""
     with built(checkout, service.name, VARIANT="minimal") as name:
         yield name

@@ -1,7 +1,7 @@
-"""pytest that writes down what became of each test: `record.py FILE MISSING …pytest's own arguments`.
+"""Runs pytest and records the outcome of each test: `record.py FILE MISSING …pytest's own arguments`.
 
-FILE gets a line of JSON for each report when it is there, so that a run that is interrupted has told all the same;
-with --collect-only, a line for each test that would run. MISSING is what needs.missing() said. `make prove` reads it.
+FILE gets a line of JSON for each report at once, so that an interrupted run is recorded, too; with --collect-only,
+a line for each test that would run. MISSING is the result of needs.missing(). `make prove` reads FILE.
 """
 
 import json
@@ -12,11 +12,11 @@ import pytest
 
 from slipway.proofs import needs
 
-EXIT_TIMEOUT = 120  # seconds in which a process that is interrupted removes the containers of its tests
+EXIT_TIMEOUT = 120  # seconds for an interrupted process to remove the containers of its tests
 
 
 class Record:
-    """A plugin of the process that starts the others, where there are several: it sees all of their reports."""
+    """A plugin of the process that starts the others, if there are several: it sees all of their reports."""
 
     def __init__(self, file: Path, missing: dict[str, str]) -> None:
         self.file, self.missing = file, missing

@@ -1,4 +1,4 @@
-"""A package index on this machine that has uv, for tests of what fetches it."""
+"""A package index on this machine that has uv, to test what fetches it."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 def wheel(folder: Path, version: str, tags: str, program: bytes) -> dict[str, Any]:
-    """Writes one of uv, and returns what the index says of it."""
+    """Writes a wheel of uv, and returns what the index says about it."""
     path = folder / f"uv-{version}-py3-none-{tags}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"uv-{version}.data/scripts/uv", program)
@@ -35,7 +35,7 @@ def wheel(folder: Path, version: str, tags: str, program: bytes) -> dict[str, An
 
 @contextmanager
 def served(folder: Path, *wheels: dict[str, Any], html: bool = False) -> Iterator[str]:
-    """The address of an index of these, which lie in the folder, in JSON (PEP 691) or HTML (PEP 503)."""
+    """The address of an index of these wheels, which lie in the folder, in JSON (PEP 691) or HTML (PEP 503)."""
     page = folder / "simple/uv"
     page.mkdir(parents=True)
     if html:

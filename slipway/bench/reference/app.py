@@ -1,4 +1,4 @@
-"""The least that answers: what the service's figures are measured against."""
+"""The smallest app that answers, with which the service's figures are compared."""
 
 import os
 

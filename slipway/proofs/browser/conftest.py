@@ -1,7 +1,7 @@
-"""What a person sees, in a real Chromium: sites to look at, and pages that report what went wrong on them.
+"""What a user sees, in a real Chromium: sites to visit, and pages that report what went wrong on them.
 
-Chromium is Debian's (`apt-get install chromium`), Chrome, or the program that $CHROMIUM names. What a
-test saw last is kept as a picture in .cache/screenshots.
+Chromium is Debian's (`apt-get install chromium`), Chrome, or the program that $CHROMIUM names. The last page
+that a test saw is kept as a picture in .cache/screenshots.
 """
 
 import os
@@ -27,13 +27,13 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
 class Site:
-    """A running app: its `url`, the `directory` of its sources, and `stack`, its containers if it has some."""
+    """A running app: its `url`, the `directory` of its sources, and `stack`, its containers if there are any."""
 
     def __init__(self, url: str, directory: Path, stack: Stack | None = None) -> None:
         self.url, self.directory, self.stack = url, directory, stack
 
     def stop_database(self) -> None:
-        """For good: it comes back with another site."""
+        """Stops it for good: only another site has a database again."""
         if self.stack:
             self.stack.compose("stop", "db")
         else:
@@ -49,7 +49,7 @@ class Site:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        # A proxy that the machine goes through to the world knows nothing of a site on this host.
+        # A proxy that this machine uses for the internet can't reach a site on this host.
         browser = playwright.chromium.launch(executable_path=harness.chromium(), args=["--no-proxy-server"])
         yield browser
         browser.close()
@@ -57,14 +57,14 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def development(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """`make dev` without Docker, in a copy of the tree: edit what is in its `directory`, and look."""
+    """`make dev` without Docker, in a copy of the tree: edit the files in its `directory`, and look at the page."""
     with native(copy_tree(tmp_path_factory.mktemp("site"))) as site:
         yield site
 
 
 @pytest.fixture(scope="module", params=["development", pytest.param("production", marks=pytest.mark.containers)])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The same app as it is developed, and as it is deployed, behind the proxy."""
+    """The same app in development, and deployed behind the proxy."""
     directory = copy_tree(tmp_path_factory.mktemp("site"))
     if request.param == "development":
         with native(directory) as found:
@@ -113,9 +113,9 @@ class native:
 
 @pytest.fixture
 def complaints() -> Iterator[list[str]]:
-    """What a browser's console would show in red, of all pages of the test; there must be nothing left at its end.
+    """What a browser's console would show in red, for all pages of the test; it must be empty when the test ends.
 
-    A test that provokes an error looks for it here, and takes it out.
+    A test that provokes an error looks for it here, and removes it.
     """
     found: list[str] = []
     yield found
@@ -124,7 +124,7 @@ def complaints() -> Iterator[list[str]]:
 
 @pytest.fixture
 def visit(chromium: Browser, request: pytest.FixtureRequest, complaints: list[str]) -> Iterator[Callable[..., Page]]:
-    """`visit(url, dark=True, narrow=True, script=False, **context)`: a page in a browser with no past."""
+    """`visit(url, dark=True, narrow=True, script=False, **context)`: a page in a fresh browser."""
     pages: list[Page] = []
 
     def open_page(url: str, dark: bool = False, narrow: bool = False, script: bool = True, **context) -> Page:
@@ -136,7 +136,7 @@ def visit(chromium: Browser, request: pytest.FixtureRequest, complaints: list[st
             **context,
         }
         page = chromium.new_context(**options).new_page()
-        if not script:  # the site's, not axe's: with all of it off, axe could not run
+        if not script:  # only the site's, not axe's: with JavaScript off altogether, axe could not run
             page.route("**/*.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
         page.on("console", lambda message: complaints.extend(worth_noting(message)))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -155,7 +155,7 @@ def visit(chromium: Browser, request: pytest.FixtureRequest, complaints: list[st
 
 
 def persistently(page: Page) -> Callable[[str], Response | None]:
-    """Page.goto, again where a network of the machine came or went meanwhile: Chromium then drops what it does."""
+    """Page.goto, repeated if a network of the machine came or went meanwhile: Chromium then aborts what it is doing."""
     goto = page.goto
 
     def go(url: str) -> Response | None:
@@ -172,9 +172,9 @@ def persistently(page: Page) -> Callable[[str], Response | None]:
 
 
 def worth_noting(message) -> Iterator[str]:
-    """An error or a warning, unless it says that the page itself is a 404, or that the machine has a new network.
+    """Whether it is an error or a warning, unless it says that the page itself is a 404, or that a network changed.
 
-    Nor is a network of containers that came or went meanwhile: Chromium cuts every open connection then.
+    When a network of containers comes or goes, Chromium cuts every open connection.
     """
     if "net::ERR_NETWORK_CHANGED" in message.text:
         return
@@ -190,7 +190,7 @@ def picture(page: Page, name: str) -> None:
 
 def barriers(page: Page) -> list[str]:
     """What axe-core finds on the page: each violation's rule, and the elements that break it."""
-    # Without its preload, which reads stylesheets by an inline style of its own that the page's policy refuses.
+    # Without its preload, which reads stylesheets with an inline style that the page's policy refuses.
     found = Axe().run(page, options={"preload": False}).response["violations"]
     return [f"{each['id']}: {node['html'][:120]}" for each in found for node in each["nodes"]]
 

@@ -1,4 +1,4 @@
-"""The home page while developing: a status board that renews itself, and a list that ticks itself off."""
+"""The home page in development: a status board that updates itself, and a list that ticks itself off."""
 
 import re
 import urllib.request

@@ -1,4 +1,4 @@
-"""An open page follows the code while developing: it is never older than what was saved last."""
+"""An open page follows the code in development: it is never older than the last save."""
 
 from slipway.proofs.harness import wait_until
 

@@ -1,4 +1,4 @@
-"""The sample's pages, used as people use them. Goes with the sample."""
+"""The sample's pages, used as people use them. Removed together with the sample."""
 
 import re
 
@@ -23,7 +23,7 @@ def readable(barriers):
 
 
 def focus(page, name):
-    """Goes on with the Tab key until the link, the button or the field of that name has the focus."""
+    """Presses the Tab key until the link, the button or the field of that name has the focus."""
     for _ in range(30):
         page.keyboard.press("Tab")
         here = page.locator(":focus")

@@ -1,4 +1,4 @@
-"""Every page, as it is developed and as it is deployed: readable by everyone, with a clean console."""
+"""Every page, in development and deployed: readable by everyone, with a clean console."""
 
 import pytest
 from playwright.sync_api import expect
@@ -24,7 +24,7 @@ def look(request):
 
 @pytest.fixture
 def readable(barriers):
-    """Fails where axe finds a barrier, a heading is missing, or the page scrolls sideways."""
+    """Fails if axe finds a barrier, a heading is missing, or the page scrolls sideways."""
 
     def check(page):
         assert page.get_by_role("heading", level=1).count() == 1
@@ -45,7 +45,7 @@ def secret(site):
 
 
 def signed_in(site, visit, **look):
-    """The board as an operator sees it, who knows the token and has no mouse."""
+    """The board as seen by an operator who knows the token and uses no mouse."""
     page = visit(f"{site.url}/status", **look)
     while not page.locator("#token:focus").count():
         page.keyboard.press("Tab")
@@ -135,7 +135,7 @@ def test_the_proxy_answers_where_the_app_is_away(site, visit, readable):
     with site.stack.client() as client:
         wait_until("503", lambda: client.get("/").status_code == 503, 60)
     page = visit("about:blank")
-    # The proxy waits 15 s for a replica, within which a network of the machine may well come or go.
+    # The proxy waits 15 s for a replica; meanwhile a network of the machine may well come or go.
     page.route("**/*", lambda route: route.fulfill(response=route.fetch(timeout=40_000)))
     page.goto(site.url)
     expect(page.get_by_role("heading", level=1)).to_have_text("Out of reach for the moment.")

@@ -1,4 +1,4 @@
-"""The pictures in the README. `make screenshots` makes them again, after a quarter of an hour of traffic."""
+"""The pictures in the README. `make screenshots` takes them again, after a quarter of an hour of traffic."""
 
 import base64
 import math
@@ -12,12 +12,12 @@ from slipway.proofs.browser.conftest import PICTURES
 from slipway.proofs.harness import ROOT
 
 MINUTES = float(os.environ.get("SCREENSHOTS", 0))
-MAX_BYTES = 100_000  # bytes of a picture, which every clone carries
+MAX_BYTES = 100_000  # bytes of a picture, which every clone contains
 
 
 @pytest.fixture(scope="module")
 def busy(development):
-    """The development site after some traffic, more and less by turns."""
+    """The development site after some traffic, heavier and lighter in turns."""
     until = time.monotonic() + MINUTES * 60
     with httpx.Client(base_url=development.url, trust_env=False) as client:
         while time.monotonic() < until:

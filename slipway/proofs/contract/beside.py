@@ -1,8 +1,8 @@
 """Runs inside a helper container, next to the image under test, and prints what it finds as JSON.
 
-The helper shares the subject's network and process namespaces, so that nothing is asked of the image
-itself: it may hold no shell, no Python and no `ps`. Passed in whole as `python -c`, hence one file
-with no import of ours.
+The helper shares the subject's network and process namespaces, so that the image itself needs nothing:
+it may have no shell, no Python and no `ps`. The text is passed to `python -c`, hence one file without
+imports of ours.
 """
 
 import json
@@ -62,16 +62,16 @@ def replace() -> dict:
 
 
 def workers() -> list[int]:
-    """The largest family of processes that have one parent and run one command."""
+    """The largest group of processes that have the same parent and run the same command."""
     families: dict[tuple[str, str], list[int]] = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
-            # Spawned workers differ in the numbers of their pipes.
+            # Spawned workers differ only in the numbers of their pipes.
             family = parent, re.sub(r"\d+", "", command(process))
         except OSError:  # gone in between
             continue
-        if state != "Z" and parent != "0":  # 0: entered from outside, as this helper did
+        if state != "Z" and parent != "0":  # 0: entered from outside, like this helper
             families.setdefault(family, []).append(int(process.name))
     return sorted(max(families.values(), key=len, default=[]))
 

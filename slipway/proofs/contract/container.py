@@ -21,15 +21,15 @@ TAKEN = 3.0  # seconds for a server to take connections from its queue
 
 
 class BadInput(Exception):
-    """There is nothing to judge; one line that says why."""
+    """There is nothing to judge; the message is one line that says why."""
 
 
 class NotServing(Exception):
-    """A container of the image did not get to serve."""
+    """A container of the image never began to serve."""
 
 
 class DockerError(Exception):
-    """A docker command failed; its last words."""
+    """A docker command failed; the message is its last line."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Container:
         self.published: int | None = None
 
     def remove(self) -> None:
-        """Only itself: the helper that shares its processes ends with it."""
+        """Removes only this container: the helper that shares its processes ends with it."""
         docker("rm", "--force", "--volumes", self.id, check=False)
 
     # What it answers
@@ -62,7 +62,7 @@ class Container:
         return self.http.get(f"http://127.0.0.1:{self.host_port}{path}", **options)
 
     def status(self, path: str, **options: Any) -> int | None:
-        """The answer's status; None for no answer: refused, reset, or silence."""
+        """The answer's status; None without an answer: refused, reset, or silence."""
         try:
             return self.get(path, **options).status_code if self.host_port else None
         except httpx.HTTPError:
@@ -76,13 +76,13 @@ class Container:
                 connection.sendall(request)
                 while received := connection.recv(65536):
                     answer += received
-            except OSError:  # reset or silence: some servers' answer to nonsense
+            except OSError:  # reset or silence: how some servers answer nonsense
                 pass
         return answer
 
     @contextmanager
     def half_a_request(self) -> Iterator[Callable[[], int | None]]:
-        """A request for / that is being sent; call what is yielded to send the rest and get the status."""
+        """A request for / that is partly sent; call what is yielded to send the rest and get the status."""
         address = f"127.0.0.1:{self.host_port}"
         with socket.create_connection(("127.0.0.1", self.host_port), timeout=15) as connection:
             connection.sendall(f"GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n".encode())
@@ -108,7 +108,7 @@ class Container:
         return self.inspect()["State"]["Running"]
 
     def wait_until_it_serves(self, path: str, status: int | None = None) -> None:
-        """Returns once `path` answers, with the status where one is named. Raises NotServing."""
+        """Returns once `path` answers, with `status` if given. Raises NotServing."""
         deadline, seen = time.monotonic() + START, None
         while time.monotonic() < deadline:
             answer = self.status(path)
@@ -126,7 +126,7 @@ class Container:
         raise NotServing(f"answers nothing on port {self.port} within {START:g} s (PORT names another)")
 
     def wait_until_accepted(self, count: int) -> None:
-        """Returns once the server has taken `count` connections, or takes no more of them."""
+        """Returns once the server has accepted `count` connections, or accepts no more."""
         until(lambda: self.beside("accepted", str(self.port)) >= count, TAKEN)
 
     def logs(self) -> tuple[list[str], list[str]]:
@@ -148,7 +148,7 @@ class Container:
         return docker("exec", self.id, *command, check=False).returncode
 
     def beside(self, *task: str) -> Any:
-        """What a task of beside.py finds among the container's processes and connections."""
+        """What a task of beside.py finds about the container's processes and connections."""
         return json.loads(docker("exec", self.helper, "python", "-c", BESIDE, *task).stdout)
 
     @cached_property
@@ -199,7 +199,7 @@ def docker(*arguments: str, check: bool = True, timeout: float = 120) -> subproc
 
 
 def until(state: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
-    """Whether the state came about within the time."""
+    """Whether the state was reached within the time."""
     deadline = time.monotonic() + seconds
     while not (holds := state()) and time.monotonic() < deadline:
         time.sleep(pause)
@@ -207,12 +207,12 @@ def until(state: Callable[[], bool], seconds: float, pause: float = 0.05) -> boo
 
 
 def last_line(*texts: str) -> str:
-    """The last words of the first text that has any, fit for a terminal."""
+    """The last line of the first text that has one, safe for a terminal."""
     lines = next((text.strip().split("\n") for text in texts if text.strip()), ["it said nothing"])
     return shown(lines[-1])
 
 
 def shown(text: str, length: int = 200) -> str:
-    """Text of unknown origin on one line, with nothing that a terminal would obey."""
+    """Text of unknown origin on one line, without control sequences for a terminal."""
     text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     return text if len(text) <= length else text[:length] + "…"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import PurePosixPath
 
-MAX_BYTES = 1_000_000  # bytes; a larger file is no key, and reading all of them takes long
+MAX_BYTES = 1_000_000  # bytes; a larger file is not a key, and reading all of them takes long
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 
-# What a secret looks like: its name, a literal that is quick to look for, and the whole of it.
+# What a secret looks like: its name, a literal that is quick to search for, and the whole pattern.
 SECRETS = (
     (
         "a private key",
@@ -32,7 +32,7 @@ SECRETS = (
 )
 PATTERNS = [(name, literal, re.compile(pattern)) for name, literal, pattern in SECRETS]
 
-# Files that are made to hold secrets, by the end of their path, and what in them is one.
+# Files that are made to hold secrets, by the end of their path, and the pattern of a secret in them.
 SECRET_FILES = {
     ".env": rb"\S",
     ".netrc": rb"password",
@@ -51,16 +51,16 @@ SECRET_FILES = {
 }
 EXAMPLES = (".example", ".sample", ".template", ".dist")
 
-# NAME=value and https://user:password@host, as they stand in ENV, ARG and RUN.
+# NAME=value and https://user:password@host, as written in ENV, ARG and RUN.
 ASSIGNMENT = re.compile(
     r"\b([A-Z0-9_]*(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS)[A-Z0-9_]*)=(['\"]?)([^\s'\";]+)",
     re.IGNORECASE,
 )
 LOGIN = re.compile(r"\b([a-z][a-z0-9+.-]*)://[^/\s:@$]*:([^/\s:@]+)@")
-# A variable, a path to a file, a number, or a word for a build that wants any value.
+# A variable, a path to a file, a number, or a dummy for a build that needs some value.
 HARMLESS = re.compile(r"[$/<{].*|[\d.]+|(dummy|placeholder|unused|none|null|true|false|yes|no)\b.*", re.IGNORECASE)
 
-# Published with a package for its own tests: no secret.
+# Published with a package for its own tests, so not a secret.
 LIBRARY = re.compile(r"(^|/)(site-packages|dist-packages|node_modules|lib/python3[.\d]*)/")
 
 
@@ -90,7 +90,7 @@ class File:
 
 
 def files(container: str) -> tuple[list[File], str]:
-    """All that a (stopped) container's file system holds, and the text of its /etc/passwd."""
+    """All files of a (stopped) container's file system, and the text of its /etc/passwd."""
     found, passwd = [], ""
     with stream("export", container) as archive:
         for member in archive:
@@ -105,7 +105,7 @@ def clean(path: str) -> str:
 
 
 def secrets_in_layers(image: str) -> dict[str, str]:
-    """Paths with what is secret in them, in whichever layer; one that was deleted later included."""
+    """Paths and the secrets in them, in any layer, including files that a later layer deletes."""
     found: dict[str, str] = {}
     with stream("save", image) as archive:
         for member in archive:
@@ -144,7 +144,7 @@ def secret_in_file(path: str, content: bytes) -> str | None:
 
 
 def secret_in(content: bytes) -> str | None:
-    """What kind of secret the content holds; None where it holds none that we know."""
+    """What kind of secret the content holds; None if it holds none that we know."""
     if content.startswith(b"\x7fELF"):
         return None
     for what, literal, pattern in PATTERNS:
@@ -154,7 +154,7 @@ def secret_in(content: bytes) -> str | None:
 
 
 def secrets_in_text(text: str) -> Iterator[str]:
-    """Names of what is secret in a command or in the environment, never the values."""
+    """Names of the secrets in a command or in the environment, never their values."""
     for name, _, value in ASSIGNMENT.findall(text):
         if not name.upper().endswith(("_FILE", "_PATH", "_DIR")) and not HARMLESS.fullmatch(value):
             yield name
@@ -167,7 +167,7 @@ def secrets_in_text(text: str) -> Iterator[str]:
 
 @contextmanager
 def stream(*command: str) -> Iterator[tarfile.TarFile]:
-    """The archive that a docker command writes, read as it comes: images are large."""
+    """The archive that a docker command writes, read as a stream: images are large."""
     with subprocess.Popen(["docker", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         try:
             with tarfile.open(fileobj=run.stdout, mode="r|") as archive:

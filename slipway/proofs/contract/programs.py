@@ -1,7 +1,7 @@
-"""What applies to images that serve no HTTP: a worker, which runs until it is told to stop, and a script.
+"""Promises of images that serve no HTTP: a worker, which runs until it is told to stop, and a script.
 
-What can be said of any image is said in promises.py, and asked of these as well; what takes a request has
-its counterpart here, under the same number.
+The promises in promises.py that apply to any image are checked for these as well; those that need a request
+have a counterpart here, under the same number.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Worker(Subject):
         self.app = self.start()
 
     def start(self, *options: str, **more: str) -> Container:
-        """A container that its own health check finds well. Raises NotServing."""
+        """A container whose own health check passes. Raises NotServing."""
         container = self.run(self.image, options=(*as_options(self.given | more), *options))
         if not until(lambda: container.exec(*self.health_check) == 0, START):
             raise NotServing(f"is not well within {START:g} s: {container.last_words()}")
@@ -59,7 +59,7 @@ class Script(Subject):
         self.given = dict(self.wanted.env)
 
     def run_through(self, *options: str) -> None:
-        """Raises Broken unless it ends well, with a log of JSON alone."""
+        """Raises Broken unless it exits with 0 and logs only JSON."""
         run = docker("run", "--rm", "--label", self.label, *options, self.image, check=False)
         if run.returncode:
             raise Broken(f"it exits with {run.returncode}: {run.stderr or run.stdout}")

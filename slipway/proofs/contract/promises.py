@@ -1,7 +1,7 @@
-"""What any image of a web app should keep, each promise one function; the numbers are docs/promises.md's.
+"""Promises that any image of a web app should keep, one function for each; the numbers are those of docs/promises.md.
 
-A function returns when the promise is kept, maybe with a word on how well. It raises Broken with what was
-seen, and NotJudged where that could not be found out.
+A function returns when the promise is kept, sometimes with a note on how well. It raises Broken with what was
+observed, and NotJudged if the promise could not be checked.
 """
 
 import json
@@ -39,7 +39,7 @@ class Promise:
 
 
 class Broken(Exception):
-    """What was seen, and what to do about it where the promise's own advice does not fit."""
+    """What was observed, and what to do about it if the promise's own advice does not fit."""
 
     def __init__(self, seen: str, advice: str = "") -> None:
         super().__init__(seen)
@@ -47,7 +47,7 @@ class Broken(Exception):
 
 
 class NotJudged(Exception):
-    """Why there is no telling."""
+    """Why the promise can't be checked."""
 
 
 PROMISES: list[Promise] = []
@@ -199,7 +199,7 @@ def its_code_is_not_writable_by_its_user(subject: Subject) -> str:
 
 
 def code_directories(subject: Subject) -> set[str]:
-    """WORKDIR, PYTHONPATH, virtual environments, site-packages; without what lies inside another."""
+    """WORKDIR, PYTHONPATH, virtual environments, site-packages; without directories inside another of them."""
     named = [subject.config.get("WorkingDir") or "", *subject.environment.get("PYTHONPATH", "").split(":")]
     found = {path.strip("/") for path in named}
     for file in subject.files:
@@ -251,7 +251,7 @@ def its_command_is_in_exec_form_and_stopped_by_sigterm(subject: Subject) -> None
 
 
 def shell_script(command: list[str]) -> str:
-    """What a shell is told to run, where the command is one."""
+    """What the shell is told to run, if the command is a shell."""
     shell = PurePosixPath(command[0]).name if command else ""
     return command[-1] if shell in ("sh", "bash", "dash", "ash") and "-c" in command[:-1] else ""
 
@@ -310,7 +310,7 @@ def pid_1_passes_signals_on_and_reaps_orphans(subject: Subject) -> None:
 
 
 def code_of_a_command_that_is_stopped(subject: Subject) -> int | None:
-    """The exit code of a program that ends with 42 on SIGTERM; None where the image can't run it."""
+    """The exit code of a program that ends with 42 on SIGTERM; None if the image can't run it."""
     script = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.1; done"
     container = subject.run(subject.image, "sh", "-c", script, options=as_options(subject.given))
     try:
@@ -428,7 +428,7 @@ def a_killed_worker_is_replaced_while_its_siblings_serve(subject: Subject) -> st
     return f"1 of {seen['workers']}, after {seen['seconds']:.2f} s"
 
 
-# Requests whose logs have broken other formats: each `%s` is a word to find them by.
+# Requests that break other log formats: each `%s` is a word to find them by.
 HOSTILE = (
     b"GET /%s?a=%%0d%%0a%%1b[31m%%ff%%00 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: \x1b[31mred\x1b[0m\r\n\r\n",
     b"GET /%s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: \xff\xfe\xc3\x28 \xe2\x80\xa8 \x85\r\n\r\n",
@@ -532,7 +532,7 @@ def serves(subject: Subject, *options: str) -> None:
 
 
 def expect_none(what: str, faults: Iterable[str]) -> None:
-    """Raises Broken that names the first faults and counts the rest."""
+    """Raises Broken, with the first faults and the number of the rest, if there are any."""
     faults = [shown(fault, 120) for fault in faults]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
@@ -544,7 +544,7 @@ def has_shell(subject: Subject) -> bool:
 
 
 def hello(subject: Subject) -> tuple[str, ...]:
-    """A command that says hello and exits with 3, in what the image has: a shell, or python."""
+    """A command that prints hello and exits with 3, for what the image has: a shell, or python."""
     if has_shell(subject):
         return ("sh", "-c", "echo hello; exit 3")
     if any(file.path.endswith("/bin/python3") for file in subject.files):

@@ -1,8 +1,8 @@
 """Scores an image against the contract: `IMAGE=any/image:tag slipway/proofs/contract/report.py`.
 
-From the environment: IMAGE, and where the defaults don't fit PORT=8000, HEALTH=/health/ready,
-SLOW=/a/slow/route, MIGRATE="a command", ENV="A=b C=d". Exit codes: 0 every promise is kept; 1 not so;
-2 there was nothing to judge.
+From the environment: IMAGE, and if the defaults don't fit, PORT=8000, HEALTH=/health/ready,
+SLOW=/a/slow/route, MIGRATE="a command", ENV="A=b C=d". Exit codes: 0 if every promise is kept; 1 if not;
+2 if there was nothing to judge.
 """
 
 import os
@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def report(subject: Subject) -> int:
-    """Prints what holds, promise by promise as it becomes known, and the score."""
+    """Prints the result of each promise as it becomes known, and the score."""
     say(style(BOLD, subject.image))
     group, verdicts = "", []
     for each in PROMISES:
@@ -44,7 +44,7 @@ def report(subject: Subject) -> int:
 
 
 def judge(subject: Subject, promise: Promise) -> bool | None:
-    """Prints the promise's line, or lines; whether it is kept, None where that is not known."""
+    """Prints the promise's line, or lines; returns whether it is kept, None if that is not known."""
     try:
         note = promise.judge(subject)
     except Broken as broken:

@@ -1,6 +1,6 @@
-"""The image under test: what it says of itself, and containers of it beside a Postgres of their own.
+"""The image under test: its metadata, and containers of it beside their own Postgres.
 
-Everything is made under one label and removed by it, on failure and on Ctrl-C as well.
+Everything is created with one label and removed by it, on failure and on Ctrl-C as well.
 """
 
 import json
@@ -38,12 +38,12 @@ from slipway.proofs.contract.container import (
 REGISTRY = os.environ.get("REGISTRY", "")
 POSTGRES = f"{REGISTRY}postgres:18-trixie"
 HELPER = f"{REGISTRY}python:3.14-slim-trixie"
-READINESS = "/health/ready"  # where HEALTH names no other, and this answers
+READINESS = "/health/ready"  # unless HEALTH names another, and if this answers
 
 KILLED = 10.0  # seconds that `docker stop` waits before it kills
 BUSY = 40.0  # seconds that an orchestrator gives a busy container
 COMMAND = 15.0  # seconds for a command that replaces the default
-CROWD = 20  # requests in flight, where SLOW names a slow route
+CROWD = 20  # requests in flight, if SLOW names a slow route
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def words(name: str, text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class IdleStop(Stop):
-    readiness: tuple[int | None, ...]  # the answers while it stopped; None for no answer
+    readiness: tuple[int | None, ...]  # the answers while it stopped; None without an answer
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class BusyStop(Stop):
 
 
 class Subject:
-    """The image, and the containers, network and database that judging it takes."""
+    """The image, and the containers, network and database that are needed to judge it."""
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted, self.image, self.health = wanted, wanted.image, wanted.health
@@ -156,7 +156,7 @@ class Subject:
             signal.signal(signal.SIGINT, before)
 
     def nothing_is_left(self) -> bool:
-        """Removes what there is; a `docker run` that was interrupted may still come up late."""
+        """Removes what exists; an interrupted `docker run` may still create a container late."""
         mine = ("--quiet", "--filter", f"label={self.label}")
         if containers := docker("ps", "--all", *mine, check=False).stdout.split():
             docker("rm", "--force", "--volumes", *containers, check=False)
@@ -202,7 +202,7 @@ class Subject:
 
     @cached_property
     def exported(self) -> tuple[list[contents.File], str]:
-        # Never started, but docker wants some command even so.
+        # Never started, but docker requires a command.
         return contents.files(docker("create", "--label", self.label, self.image, "-").stdout.strip())
 
     @cached_property
@@ -211,13 +211,13 @@ class Subject:
 
     @cached_property
     def port(self) -> int:
-        """PORT, or the one that the image exposes, or 8000."""
+        """PORT, or the port that the image exposes, or 8000."""
         exposed = [int(port.partition("/")[0]) for port in self.config.get("ExposedPorts") or () if "udp" not in port]
         return self.wanted.port or (exposed[0] if len(exposed) == 1 else 8000)
 
     @cached_property
     def health_check(self) -> list[str] | None:
-        """The health check as a command line; None where the image has none."""
+        """The health check as a command line; None if the image has none."""
         kind, *command = (self.config.get("Healthcheck") or {}).get("Test") or ["NONE"]
         if kind == "CMD-SHELL":
             return [*(self.config.get("Shell") or ["/bin/sh", "-c"]), *command]
@@ -235,7 +235,7 @@ class Subject:
 
     @property
     def stop_limit(self) -> float:
-        """Seconds that an idle stop may take: one more than the drain, where ENV sets a drain."""
+        """Seconds that an idle stop may take: one more than the drain, if ENV sets a drain."""
         drain = self.wanted.env.get("DRAIN_DELAY", "")
         if not re.fullmatch(r"\d+(\.\d+)?", drain):
             return KILLED
@@ -245,13 +245,13 @@ class Subject:
     # What stands beside it
 
     def start_postgres(self) -> None:
-        """Started whether or not the image wants one: there is no telling."""
+        """Starts Postgres whether or not the image needs one, since there is no way to tell."""
         host, password = f"{self.name}-db", secrets.token_hex(16)
         self.given = {
             "DATABASE_URL": f"postgresql://contract:{password}@{host}:5432/contract",
             "SECRET_KEY": secrets.token_hex(32),
             "PORT": str(self.port),
-            "DRAIN_DELAY": "1",  # short: an image that knows it is stopped many times
+            "DRAIN_DELAY": "1",  # short: an image that reads it is stopped many times
             **self.wanted.env,
         }
         login = {"POSTGRES_USER": "contract", "POSTGRES_DB": "contract", "POSTGRES_PASSWORD": password}
@@ -260,7 +260,7 @@ class Subject:
             postgres = self.run(POSTGRES, "-c", "fsync=off", options=options)
         except DockerError as error:
             raise BadInput(f"there is no Postgres to test with ({POSTGRES}): {error}") from None
-        # By TCP: the first boot is ready twice, and the socket tells of the first.
+        # By TCP: the first boot is ready twice, and the socket reports the first time.
         if not until(lambda: postgres.exec("pg_isready", "--quiet", "--host", "127.0.0.1") == 0, START):
             raise BadInput(f"the Postgres to test with ({POSTGRES}) does not start: {postgres.last_words()}")
 
@@ -271,7 +271,7 @@ class Subject:
                 raise BadInput(f"MIGRATE failed: {last_line(run.stderr, run.stdout) if run else 'it does not end'}")
 
     def find_readiness(self) -> str:
-        """READINESS where it answers 200, now or after some moments of 503; else none."""
+        """READINESS if it answers 200, at once or after some moments of 503; else none."""
         until(lambda: self.app.status(READINESS) != 503, KILLED)
         return READINESS if self.app.status(READINESS) == 200 else ""
 
@@ -313,7 +313,7 @@ class Subject:
     def command(
         self, *command: str, seconds: float = COMMAND, options: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str] | None:
-        """Runs a command in place of the default one; None where it does not end in time."""
+        """Runs a command in place of the default one; None if it does not end in time."""
         name = f"{self.name}-{secrets.token_hex(4)}"
         options = options or ("--network", self.name)
         try:
@@ -327,7 +327,7 @@ class Subject:
             return None
 
     def check_health_of(self, server: Container) -> bool:
-        """Whether the image's health check passes, run where `server` is what listens."""
+        """Whether the image's health check passes when `server` is what listens."""
         program, *arguments = self.health_check or []
         options = ("--network", f"container:{server.id}", "--entrypoint", program)
         run = self.command(*arguments, options=options)
@@ -346,11 +346,11 @@ class Subject:
 
     @cached_property
     def idle_stop(self) -> IdleStop:
-        """SIGTERM to a container with nothing to do; four promises look at what it does."""
+        """Sends SIGTERM to an idle container; four promises use the result."""
         first = self.stop_idle()
         if first.seconds is None or first.seconds <= self.stop_limit:
             return first
-        # The better of two: on a busy machine others may have had the CPU.
+        # The better of two runs: on a busy machine other processes may have had the CPU.
         return min(first, self.stop_idle(), key=lambda stop: stop.seconds or BUSY)
 
     def stop_idle(self) -> IdleStop:
@@ -366,7 +366,7 @@ class Subject:
         return IdleStop(stop.seconds, stop.code, tuple(seen))
 
     def busy_stop(self, name: str) -> BusyStop:
-        """The signal to a container with requests in flight: many of SLOW, or one that is being sent."""
+        """Sends the signal to a container with requests in flight: many of SLOW, or one that is partly sent."""
         signalled, sent = threading.Event(), CROWD if self.wanted.slow else 1
         # No drain: the requests must outlast the listener.
         with self.serving(DRAIN_DELAY="0") as container, ThreadPoolExecutor(sent) as pool:
@@ -384,7 +384,7 @@ class Subject:
                 answers = [pool.submit(slow_request if self.wanted.slow else late_request) for _ in range(sent)]
                 container.wait_until_accepted(sent)
                 stop = container.stop(name, BUSY if self.wanted.slow else KILLED, signalled=signalled.set)
-            finally:  # or those who wait for an answer wait on
+            finally:  # or those that wait for an answer would wait on
                 signalled.set()
                 container.remove()
         return BusyStop(stop.seconds, stop.code, sum(each.result() for each in answers), sent)

@@ -1,6 +1,6 @@
-"""Every service's image keeps the contract; so does its minimal variant: one test a promise.
+"""Every service's image keeps the contract, and so does its minimal variant: one test for each promise.
 
-`make contract IMAGE=…` asks the same of any image.
+`make contract IMAGE=…` checks the same for any image.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,10 +17,10 @@ from slipway.proofs.harness import SERVICES, Service, built
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 
-# What applies to an image of a kind: the promises, and how it is started to be judged by them.
+# For each kind of image: the promises that apply, and how the image is started to check them.
 BY_KIND = {"worker": (WORKER, Worker), "script": (SCRIPT, Script)}
 HTTP = (PROMISES, Subject)
-# Every service; of one the minimal variant, too: it is the Dockerfile's business alone.
+# Every service; the minimal variant of only one, since it depends on the Dockerfile alone.
 WSGI = [service for service in SERVICES if service.kind == "web"][:1]
 IMAGES = [*((service, {}) for service in SERVICES), *((service, {"VARIANT": "minimal"}) for service in WSGI)]
 CASES = [
@@ -33,9 +33,9 @@ Image = tuple[Service, dict[str, str]]
 
 @pytest.fixture(scope="module")
 def subjects(checkout: Path) -> Iterator[Callable[[Image], Subject]]:
-    """The subject of an image: made for its first promise, kept for the others, and gone when another's is made.
+    """The subject of an image: created for its first promise, kept for the others, and removed for the next image's.
 
-    As a parametrized fixture it would be made for each promise: beside a promise, its parameter is a test's own.
+    As a parametrized fixture it would be created for each promise, since its parameter would be part of each test.
     """
     latest: list = [None, None]
     with ExitStack() as opened:

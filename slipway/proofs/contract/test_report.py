@@ -1,4 +1,4 @@
-"""The contract finds what is wrong with an image that keeps nothing, and says so in words that help."""
+"""The contract finds what is wrong with an image that keeps no promise, and reports it with helpful advice."""
 
 import os
 import re
@@ -32,7 +32,7 @@ STOPSIGNAL SIGINT
 ENTRYPOINT exec python server.py
 """
 
-# Writes into its own directory, returns whatever id it is sent, and logs as it pleases.
+# Writes to its own directory, returns any id that it is sent, and logs in no format.
 SERVER = """
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,7 +49,7 @@ Path("started").touch()
 ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
 """
 
-# What the report says of it, by the promise's number.
+# What the report says about it, by the promise's number.
 SEEN = {
     1: "runs as root (User is empty)",
     2: "is based on python:latest",

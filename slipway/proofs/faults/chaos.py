@@ -1,8 +1,8 @@
 """`make chaos [SECONDS=180 SEED=…]`: production under steady load, a fault every 8 s, and a ledger of what was written.
 
-Each second 20 writes, each with a title of its own, and 30 reads go through the proxy over TLS, on time whether or not
-earlier ones are answered. A failed request belongs to the fault in whose time it began. It exits 1 where a fault cost
-more than its bound, or an acknowledged write is missing or there twice.
+Each second 20 writes, each with a unique title, and 30 reads go through the proxy over TLS, on time whether or not
+earlier ones are answered. A failed request counts against the fault during which it began. The exit code is 1 if a
+fault cost more than its bound, or an acknowledged write is missing or doubled.
 """
 
 import os
@@ -33,10 +33,10 @@ from slipway.proofs.stack.loadtest import LoadTest
 
 OVERLAY = "slipway/proofs/faults/small-disk.yaml:slipway/proofs/faults/chaos.yaml"
 SLOT = 8.0  # seconds from one fault to the next
-HOLD = 3.0  # seconds that a fault lasts which does not end by itself
-CUT_OFF = 6.0  # seconds: over those after which a connection gives up (tcp_user_timeout)
+HOLD = 3.0  # duration in seconds of a fault that does not end by itself
+CUT_OFF = 6.0  # seconds: longer than a connection takes to give up (tcp_user_timeout)
 CALM = 2.0  # seconds of good answers before the next fault: the proxy asks each replica once a second
-HEALED = 60.0  # seconds within which a fault has healed
+HEALED = 60.0  # seconds within which a fault must have healed
 REPLICAS = ("web-a", "web-b")
 JSON = {"Accept": "application/json"}
 GOOD = {"GET": 200, "POST": 201}
@@ -65,7 +65,7 @@ class Load(LoadTest):
     numbers: Iterator[int] = field(default_factory=count)
 
     async def ask(self, client: httpx.AsyncClient, number: int) -> None:
-        """Of five requests, two write. The titles are long, so that a full disk is met within seconds."""
+        """Two of five requests write. The titles are long, so that a full disk is noticed within seconds."""
         request = Request(number, "POST" if number % 5 < 2 else "GET", time.monotonic())
         self.requests.append(request)
         what = {"json": {"title": f"{number} {'x' * 250}"}} if request.method == "POST" else {}
@@ -82,7 +82,7 @@ class Load(LoadTest):
         return [request for request in self.requests if begun <= request.begun < ended]
 
     def calm_since(self, moment: float) -> bool:
-        """Whether requests that began after that have been answered for CALM seconds, and none has failed."""
+        """Whether requests that began after that moment have been answered for CALM seconds, without a failure."""
         since = [request for request in self.requests if request.begun > moment and request.seconds]
         failed = max((request.begun for request in since if not request.good), default=moment)
         return any(request.good and request.begun > failed + CALM for request in since)
@@ -100,8 +100,8 @@ def reason(answer: httpx.Response) -> str:
 class Fault:
     name: str
     bound: int  # failed requests that it may cost
-    happen: Callable[[Faulty, str, Load], object]  # to the stack, on this replica where it is one's; heals by itself
-    refuses: bool = False  # writes, by the app's 503: these are no failures
+    happen: Callable[[Faulty, str, Load], object]  # what is done to the stack, or to this replica; heals by itself
+    refuses: bool = False  # writes, by the app's 503, which do not count as failures
 
 
 @dataclass
@@ -188,7 +188,7 @@ def postgres_frozen(stack: Faulty, replica: str, load: Load) -> None:
     stack.run("docker", "pause", container)
     time.sleep(HOLD)
     stack.run("docker", "unpause", container)
-    # To the engine what was paused is unhealthy until it asks again, and a deploy would not begin.
+    # The engine calls a paused container unhealthy until its next check, and a deploy would not start.
     wait_until("healthy, says the engine", lambda: stack.container("db")["State"]["Health"]["Status"] == "healthy")
 
 
@@ -201,7 +201,7 @@ def proxy_restarted(stack: Faulty, replica: str, load: Load) -> None:
 
 
 def resolver_silent(stack: Faulty, replica: str, load: Load) -> None:
-    """What is idle has to be opened again meanwhile, and nothing in flight is cut."""
+    """Idle connections have to be opened again meanwhile, and nothing in flight is cut."""
     with silent_resolver(stack, replica):
         stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'web' AND state = 'idle'")
         time.sleep(HOLD)
@@ -224,7 +224,7 @@ def deployed(stack: Faulty, replica: str, load: Load) -> None:
 
 
 FAULTS = (
-    Fault("worker killed", 1, worker_killed),  # a write that it had in its hands, which must not be sent twice
+    Fault("worker killed", 1, worker_killed),  # a write that it was processing, which must not be sent twice
     Fault("replica killed", 1, replica_killed),
     Fault("replica restarted", 0, replica_restarted),
     Fault("replica cut off", 3, replica_cut_off),
@@ -240,7 +240,7 @@ FAULTS = (
 
 
 def plan(seed: int) -> Iterator[tuple[Fault, str]]:
-    """Rounds of all kinds, each in an order of its own; and the replica, for those that happen to one."""
+    """Rounds of all kinds, each in a different order, with the replica for faults that happen to one."""
     chance = random.Random(seed)
     while True:
         for fault in chance.sample(FAULTS, len(FAULTS)):
@@ -254,7 +254,7 @@ def ready(stack: Faulty) -> bool:
 
 
 def endure(stack: Faulty, load: Load, fault: Fault, replica: str) -> Slot:
-    """Has it happen, and returns once it has healed and its time is over."""
+    """Causes the fault, and returns once it has healed and its time is over."""
     begun = time.monotonic()
     fault.happen(stack, replica, load)
     wait_until(f"both replicas ready after: {fault.name}", lambda: ready(stack), HEALED)
@@ -268,7 +268,7 @@ def endure(stack: Faulty, load: Load, fault: Fault, replica: str) -> Slot:
 
 
 def chaos(stack: Faulty, seconds: float, seed: int) -> list[str]:
-    """Prints a line a fault and the ledger; returns what is wrong."""
+    """Prints a line for each fault and the ledger; returns what is wrong."""
     problems = []
     stack.sql("INSERT INTO probe (title) VALUES ('read')")
     with Load(f"https://localhost:{stack.environment['HTTPS_PORT']}", stack.authority()) as load:
@@ -279,7 +279,7 @@ def chaos(stack: Faulty, seconds: float, seed: int) -> list[str]:
                 break
             try:
                 slot = endure(stack, load, fault, replica)
-            except AssertionError as failure:  # nothing that follows would be this seed's doing
+            except AssertionError as failure:  # nothing that follows would depend on this seed
                 problems.append(str(failure))
                 break
             print(slot, flush=True)
@@ -294,14 +294,14 @@ def chaos(stack: Faulty, seconds: float, seed: int) -> list[str]:
 
 
 def number(name: str, default: int) -> int:
-    text = os.environ.get(f"CHAOS_{name}") or str(default)  # not SECONDS, which bash would count on
+    text = os.environ.get(f"CHAOS_{name}") or str(default)  # not SECONDS, which bash would keep counting
     if not (text.isascii() and text.isdigit()):
         sys.exit(f"make chaos: {name}={text} is not a whole number")
     return int(text)
 
 
 def main() -> int:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has sent this to the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell has started this in the background
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     seconds, seed = number("SECONDS", 180), number("SEED", random.randrange(10**6))
     if seconds < SLOT:

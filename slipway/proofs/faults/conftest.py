@@ -19,7 +19,7 @@ def faulty(probed_checkout: Path) -> Iterator[Faulty]:
 
 @pytest.fixture
 def figures(request, record_property) -> Callable[..., None]:
-    """Keeps a row for the table that `make faults` prints, and the same as the test's figure."""
+    """Stores a row for the table that `make faults` prints, and as the test's figure."""
     rows = request.config.stash.setdefault(FIGURES, [])
 
     def keep(fault: str, load: Load | None = None, **values: object) -> None:

@@ -18,14 +18,14 @@ from slipway.proofs.harness import Stack, ports, started, to_host, unique, wait_
 
 @dataclass
 class Load:
-    """Light load: `threads` clients that ask one after the other, and what each answer was."""
+    """Light load: `threads` clients, each sending one request after the other, and what each answer was."""
 
     url: str
     method: str = "GET"
     threads: int = 4
     pause: float = 0.02
-    certificate: str | None = None  # the authority to trust
-    host: str = ""  # to ask for, where it is not the url's
+    certificate: str | None = None  # the certificate authority to trust
+    host: str = ""  # the host to ask for, if it is not the URL's
     answers: list[tuple[float, int, float]] = field(default_factory=list)  # when, status or 0, seconds
     broken: list[str] = field(default_factory=list)  # what became of those with no status
 
@@ -67,7 +67,7 @@ class Load:
 
 
 class Faulty(Stack):
-    """Production with the probe, and slipway/proofs/faults/faults.yaml over it."""
+    """Production with the probe, and slipway/proofs/faults/faults.yaml on top."""
 
     def url(self, service: str, path: str = "") -> str:
         return f"http://{self.compose('port', service, '8000').stdout.strip()}{path}"
@@ -128,7 +128,7 @@ def silent_resolver(stack: Faulty, service: str) -> Iterator[None]:
 
 
 def fill_the_disk(stack: Faulty) -> None:
-    """Under Postgres; for a stack with slipway/proofs/faults/small-disk.yaml."""
+    """Fills Postgres's disk; for a stack with slipway/proofs/faults/small-disk.yaml."""
     stack.compose("exec", "-T", "db", "sh", "-c", "head -c 1G /dev/zero > /var/lib/postgresql/filler; true")
 
 
@@ -137,7 +137,7 @@ def free_the_disk(stack: Faulty) -> None:
 
 
 def status(url: str) -> int:
-    """The answer's status, 0 where there is none. Over plain HTTP: certificates to trust take long to load."""
+    """The answer's status, 0 without an answer. Uses plain HTTP, since trusted certificates take long to load."""
     try:
         return httpx.get(url, trust_env=False, verify=False, timeout=10).status_code
     except httpx.HTTPError:
@@ -153,7 +153,7 @@ def seconds_until(what: str, state: Callable[[], object], limit: float) -> float
 def fault_and_recovery(stack: Faulty, inject: Callable, heal: Callable, service: str = "web-a") -> tuple[float, float]:
     """Seconds until readiness turned 503 after the fault, and until it was back once Postgres answered.
 
-    Asserts that liveness never turned, and that nothing was restarted meanwhile.
+    Asserts that liveness never changed, and that nothing was restarted meanwhile.
     """
     ready, live = stack.url(service, "/health/ready"), stack.url(service, "/health/live")
     started_at = stack.container(service)["State"]["StartedAt"]

@@ -1,4 +1,4 @@
-"""`make chaos`: under load and faults nothing acknowledged is lost, nothing doubled, and each fault keeps its bound."""
+"""`make chaos`: under load and faults no acknowledged write is lost or doubled, and each fault keeps its bound."""
 
 import os
 import subprocess

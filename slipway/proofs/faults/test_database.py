@@ -1,4 +1,4 @@
-"""Postgres killed, restarted, frozen, cut off, full: bounded errors, the truth, and no hand needed."""
+"""Postgres killed, restarted, frozen, cut off, full: bounded errors, true answers, and recovery without help."""
 
 import subprocess
 import time
@@ -23,14 +23,14 @@ from slipway.proofs.harness import wait_until
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 FLIP, RECOVER = 3.0, 2.0  # seconds, the promise
-BOUND = 6.0  # seconds within which a request that meets the fault is answered
-SETTLED = 7.0  # seconds after which a replica that alone is cut off has been taken out, and its last requests ended
-ALONE = 5  # requests that a replica may lose before it is taken out: one for each that the other is serving
+BOUND = 6.0  # seconds within which a request that hits the fault is answered
+SETTLED = 7.0  # seconds until a replica that alone is cut off is out of rotation and its last requests have ended
+ALONE = 5  # requests that a replica may lose before it is out of rotation: one for each that the other is serving
 
 
 @pytest.fixture
 def stack(faulty):
-    """Healthy before; and healthy afterwards without help."""
+    """Healthy before each test, and healthy afterwards without help."""
     healthy(faulty)
     yield faulty
     healthy(faulty)
@@ -94,7 +94,7 @@ def test_killed_backends_are_no_error_for_the_next_request(stack):
 
 
 def test_new_connections_do_without_a_resolver_that_says_nothing(stack):
-    """The engine is the containers' resolver, and takes its time while it is busy with images or starts again."""
+    """The engine is the containers' resolver, and is slow while it is busy with images or restarts."""
     rows = stack.url("web-b", "/probe/rows")
     assert status(rows) == 200
     with silent_resolver(stack, "web-b"):
@@ -116,7 +116,7 @@ def test_postgres_frozen(stack, figures):
 
 
 def black_hole(stack, service, action, *chain):
-    """Packets to Postgres vanish in the service's network, from -I on until -D."""
+    """Drops packets to Postgres in the service's network, from -I until -D."""
     rule = [action, *chain, "-p", "tcp", "--dport", "5432", "-j", "DROP"]
     enter = ["nsenter", "--target", str(stack.pid(service)), "--net", "iptables", "--wait", *rule]
     subprocess.run([*as_root(), *enter], check=True)
@@ -151,7 +151,7 @@ def frozen(stack):
 
 @pytest.mark.parametrize("away", [stopped, frozen], ids=lambda fault: fault.__name__)
 def test_while_postgres_is_away_what_needs_none_is_served_and_the_rest_is_503_at_once(stack, away, figures):
-    """Through the proxy. Pages are served from the first moment on, and still once thirty rows a second are wanted."""
+    """Through the proxy. Pages are served at once, and still are when thirty rows a second are requested."""
     trust = stack.authority()
     few, many = (Load(site(stack, "/probe/rows"), threads=n, pause=1.0, certificate=trust) for n in (3, 30))
     pages = [Load(site(stack, path), threads=1, pause=0.1, certificate=trust) for path in ("/", "/version")]
@@ -194,7 +194,7 @@ def test_a_replica_that_alone_is_cut_off_is_taken_out(stack, figures):
 
 
 def wait_for_errors(load):
-    """The fault lasts until requests have met it."""
+    """Keeps the fault until requests have hit it."""
     wait_until("requests that met the fault", lambda: load.errors > 4, 30)
 
 
@@ -206,7 +206,7 @@ def test_a_slow_statement_is_cancelled_and_answered_503(stack):
 
 def test_connections_exhausted(stack, figures):
     def refuse():
-        """Every new connection is one too many, and those that the app had are gone."""
+        """Refuses every new connection, and closes those that the app had."""
         stack.sql("ALTER ROLE web CONNECTION LIMIT 0")
         stack.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'web'")
 

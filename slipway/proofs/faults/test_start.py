@@ -1,4 +1,4 @@
-"""Starting: a late Postgres is waited for, an absent one named, what never heals fails at once."""
+"""Starting: waits for a late Postgres, names an absent one, and fails at once on errors that never heal."""
 
 import json
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.containers
 
 
 def start(stack, **environment):
-    """`docker compose run` of the app alone, its dependencies as they are."""
+    """`docker compose run` of the app alone, without starting its dependencies."""
     options = [option for name, value in environment.items() for option in ("--env", f"{name}={value}")]
     return stack.compose("run", "--rm", "--no-deps", "-T", *options, "web-a", "gunicorn", check=False, timeout=60)
 

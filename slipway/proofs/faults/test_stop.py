@@ -1,4 +1,4 @@
-"""Stopping: nothing in flight is cut, readiness turns first, and a second signal means it."""
+"""Stopping: nothing in flight is cut, readiness changes first, and a second signal stops at once."""
 
 import threading
 import time
@@ -32,14 +32,14 @@ def ended(stack):
 
 
 def seconds_to_end(stack, begun):
-    """By the engine's own clock: asking it takes a while on a busy machine."""
+    """By the engine's own clock, since querying it takes a while on a busy machine."""
     wait_until("the end", lambda: ended(stack), 15)
-    finished = stack.container("web-a")["State"]["FinishedAt"]  # nanoseconds, which datetime can't read
+    finished = stack.container("web-a")["State"]["FinishedAt"]  # nanoseconds, which datetime can't parse
     return datetime.fromisoformat(finished[:26] + "+00:00").timestamp() - begun
 
 
 def in_flight(url, count):
-    """Starts slow requests, and returns once the server has them all, with the list of their answers."""
+    """Starts slow requests; returns the list of their answers once the server has received all of them."""
     answers, began = [], threading.Barrier(count + 1)
 
     def ask():
@@ -54,7 +54,7 @@ def in_flight(url, count):
 
 
 def connections(stack):
-    """TCP connections to the server's port that are open, by the kernel's table in its container."""
+    """Open TCP connections to the server's port, from the kernel's table in its container."""
     count = "import re; print(len(re.findall(r':1F40 \\S+ 01 ', open('/proc/net/tcp').read())))"
     return int(stack.compose("exec", "-T", "web-a", "python", "-c", count).stdout)
 

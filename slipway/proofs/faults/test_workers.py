@@ -22,7 +22,7 @@ def replica(faulty):
 
 
 def oom_score(pid):
-    """The kernel ends the process with the highest (proc_pid_oom_score(5))."""
+    """The kernel kills the process with the highest score (proc_pid_oom_score(5))."""
     return int(Path(f"/proc/{pid}/oom_score").read_text())
 
 
@@ -34,7 +34,7 @@ def test_a_killed_worker_is_replaced_while_its_siblings_serve(faulty, replica, f
         kill(min(before))
         took = seconds_until("two workers again", lambda: len(faulty.workers("web-a")) == 2, 10)
     assert faulty.workers("web-a") != before
-    assert load.errors <= 4  # what the dead one had in its hands
+    assert load.errors <= 4  # what the dead worker was processing
     figures("a worker killed", load, recover=took)
 
 

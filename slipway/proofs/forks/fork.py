@@ -1,4 +1,4 @@
-"""A fresh clone of this tree, as a fork begins: all in one commit, and nothing installed."""
+"""A fresh clone of this tree, as a fork begins: everything in one commit, and nothing installed."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Fork(Stack):
 
 
 def complaint(run) -> str:
-    """The one line of a make that failed, without make's own."""
+    """The one line of a failed make, without make's own."""
     assert run.returncode != 0, run.stdout
     (line,) = [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
     return line

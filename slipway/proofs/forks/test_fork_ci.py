@@ -33,7 +33,7 @@ def fork(tmp_path):
 
 
 def test_it_holds_with_other_services_and_no_test_of_the_forks_own(fork):
-    # Of the contract one image of each kind, and of the Dockerfile's choices none: they know nothing of the fork.
+    # The contract for one image of each kind, and no variants of the Dockerfile: these do not depend on the fork.
     tested = fork.make("test-stack", "args=-v -k '(system or web or live or tick) and not minimal'")
     for covered in ("keeps[web-1]", "keeps[live-1]", "keeps[tick-1]", "test_a_deploy_under_load_fails_no_request"):
         assert f"{covered} PASSED" in tested.stdout

@@ -1,4 +1,4 @@
-"""`make remove-sample` in a fresh clone: nothing of the sample is left, and what is left is green."""
+"""`make remove-sample` in a fresh clone: nothing of the sample is left, and the remaining tests pass."""
 
 import re
 

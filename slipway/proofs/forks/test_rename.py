@@ -1,4 +1,4 @@
-"""`make rename` in a fresh clone: the fork has its name everywhere, once, and is as green as before."""
+"""`make rename` in a fresh clone: the fork has its name everywhere, once, and its tests still pass."""
 
 import re
 import secrets

@@ -1,4 +1,4 @@
-"""`make service` in a fresh clone: each kind is generated, tested, built, started and stopped, and taken out again."""
+"""`make service` in a fresh clone: each kind is generated, tested, built, started, stopped, and removed again."""
 
 import json
 import re
@@ -24,7 +24,7 @@ KINDS = {
 }
 SERVED = {"billing": "/billing/", "shop": "/shop/", "live": "/live/", "ui": "/front/"}
 MB = 1_000_000
-# The environment as it is: what only adds a service or takes one out does not run its code.
+# The existing environment: commands that only add or remove a service do not run its code.
 NOT_INSTALLED_AGAIN = ("--old-file=.venv/installed",)
 
 
@@ -162,7 +162,7 @@ def test_what_both_changed_is_an_ordinary_conflict(grown):
 
 
 def locked(text: str) -> str:
-    """A lock without the files' sizes, which some indexes tell one day and not the next."""
+    """A lock without the files' sizes, which some indexes do not report every time."""
     return re.sub(r" size = \d+,", "", text)
 
 
@@ -232,7 +232,7 @@ LONG_ROUND = """log.info("begun")
 
 @pytest.fixture(scope="module")
 def running(grown):
-    """Production: begun with web alone, and then with all the services that were added."""
+    """Production: started with web alone, and then with all the services that were added."""
     grown.git("stash", "--quiet", "--include-untracked", check=False)
     head = grown.git("rev-parse", "HEAD").strip()
     grown.git("checkout", "--quiet", grown.before)
@@ -321,7 +321,7 @@ def test_the_next_image_adds_under_2_mb_where_its_dependencies_are_the_same(runn
         inspected = json.loads(running.run("docker", "image", "inspect", image(name)).stdout)
         return inspected[0]["RootFS"]["Layers"]
 
-    # By chain: an equal layer upon another one is stored twice.
+    # By chain: the same layer on top of another is stored twice.
     shared = list(takewhile(lambda pair: pair[0] == pair[1], zip(layers("billing"), layers("depot"), strict=True)))
     save = subprocess.Popen(["docker", "save", image("depot")], stdout=subprocess.PIPE)
     with save, tarfile.open(fileobj=save.stdout, mode="r|") as archive:

@@ -1,4 +1,4 @@
-"""`make template-update`: what the template learnt comes in, what the fork did stays, and neither is lost."""
+"""`make template-update`: the template's changes come in, the fork's stay, and neither are lost."""
 
 import shutil
 import tomllib
@@ -13,7 +13,7 @@ ERRORS, HEALTH = f"{CHASSIS}/web/errors.py", f"{CHASSIS}/web/health.py"
 CURVE, CURVES = "slipway/bench/curve.py", "slipway/bench/curves.py"
 PAGES, MOVED = "docker/proxy/caddy/errors", "docker/proxy/caddy/pages"
 SERVICES = {"billing": [], "feed": ["kind=asgi"], "tick": ["kind=worker"]}
-# Of each file that is a fork's own a line that it edits, which the template does to the line below: and how both do.
+# For each file that a fork may edit: the line that it edits, while the template edits the line below; and the edit.
 BESIDE = {
     ".ci/run": ("make lint", " # {}"),
     "Makefile": ("# hello: ## Say hello", " ({})"),

@@ -1,4 +1,4 @@
-"""docs/tutorial.md, carried out: its commands in their order, its edits, and what it says one will see."""
+"""docs/tutorial.md, carried out: its commands in their order, its edits, and the output that it shows."""
 
 import os
 import re
@@ -22,7 +22,7 @@ TIMEOUT = 600  # seconds for a command, cold image builds included
 
 
 class Reader:
-    """A reader who types what the page says, in the directory that they are in."""
+    """A reader who types what the page says, in the current directory."""
 
     def __init__(self, directory: Path, environment: dict[str, str], other: dict[str, str], first: str) -> None:
         self.directory, self.environment, self.other = directory, environment, other
@@ -39,7 +39,7 @@ class Reader:
                 self.edit(self.here(EDITED.findall(page[: found.start()])[-1]), self.here(text))
 
     def here(self, text: str) -> str:
-        """With this run's names, ports and places in the place of the page's."""
+        """The text with this run's names, ports and paths instead of the page's."""
         return re.sub("|".join(map(re.escape, self.other)), lambda found: self.other[found[0]], text)
 
     def type(self, block: str) -> None:
@@ -72,7 +72,7 @@ class Reader:
         return done.stdout
 
     def start(self, command: str) -> None:
-        """What the page leaves running; it is used once it answers."""
+        """Starts what the page leaves running, and waits until it answers."""
         self.log = (self.directory.parent / "background.log").open("w+")
         self.background = subprocess.Popen(
             command.split(),
@@ -104,7 +104,7 @@ class Reader:
         return self.log.read()
 
     def see(self, command: str, shown: str, said: str) -> None:
-        """All that is shown was said, in this order; `…` stands for anything."""
+        """Asserts that all the shown output was printed, in this order; `…` stands for anything."""
         pattern = ".*?".join(map(re.escape, re.split(r"\s*…\s*", shown.strip())))
         assert re.search(pattern, said, re.DOTALL), f"{command} says\n{said}\nand not\n{shown}"
 
@@ -120,7 +120,7 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path):
-    """In a directory of their own, beside a repository to clone, with nothing set but other ports."""
+    """In a separate directory, beside a repository to clone, with no settings but other ports."""
     (tmp_path / "origin").mkdir()
     origin = Fork(tmp_path / "origin")
     if (origin.directory / ".slipway.toml").exists():  # this tree is a fork itself

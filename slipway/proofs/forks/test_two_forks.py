@@ -1,4 +1,4 @@
-"""Two forks on one host, development and production of both at once: neither notices the other."""
+"""Two forks on one host, development and production of both at once: neither affects the other."""
 
 import json
 import re
@@ -18,7 +18,7 @@ KINDS = ("container", "volume", "network")
 
 
 class Renamed(Fork):
-    """A fork as its owner has it: a name and ports in `.env`, and nothing else that keeps it apart."""
+    """A fork as its owner has it: only its name, and ports in `.env`, keep it apart."""
 
     def __init__(self, directory: Path, name: str) -> None:
         super().__init__(directory)
@@ -39,7 +39,7 @@ class Renamed(Fork):
         return f"https://localhost:{self.ports['HTTPS_PORT']}"
 
     def made(self) -> dict[str, set[str]]:
-        """What of each kind belongs to it, by the labels that compose puts there."""
+        """The fork's objects of each kind, by the labels that compose sets."""
         made = {kind: {name for project in self.projects for name in self._named(kind, project)} for kind in KINDS}
         made["image"] = set(self.projects[0]._images())
         made["port"] = {

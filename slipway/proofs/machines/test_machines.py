@@ -1,6 +1,6 @@
-"""Green on every machine that people have: `make test`, `make dev` and `make doctor`, in a fresh clone on each.
+"""`make test`, `make dev` and `make doctor` work on every machine that people have, in a fresh clone on each.
 
-None of them has an engine, or a git identity, or what the developer who runs this has in their home.
+None of them has an engine, a git identity, or the files in the home of the developer who runs this.
 """
 
 import os
@@ -41,7 +41,7 @@ NO_COMPOSE = """\
 echo "docker: 'compose' is not a docker command." >&2
 exit 1
 """
-# In the site-packages of a Python: Debian's can do nothing with these without further packages.
+# Put in a Python's site-packages: Debian's Python can't use these modules without further packages.
 NO_PIP = """\
 import sys
 
@@ -85,7 +85,7 @@ class Machine(Fork):
         self.environment["UV_CACHE_DIR"] = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache/uv")
 
     def program(self, name: str, text: bytes | str) -> None:
-        """Puts it first on the PATH: a program, or the lines of a shell script."""
+        """Puts a program, or the lines of a shell script, first on the PATH."""
         path = self.home / "bin" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else f"#!/bin/sh\n{text}".encode())
@@ -94,12 +94,12 @@ class Machine(Fork):
             self.environment["PATH"] = f"{path.parent}:{self.environment['PATH']}"
 
     def client(self, host: str) -> None:
-        """The real one, which is told where its engine is."""
+        """The real client, which is told where its engine is."""
         self.program("docker", f'exec {shutil.which("docker")} "$@"\n')
         self.environment["DOCKER_HOST"] = host
 
     def begin(self, *command: str) -> subprocess.Popen:
-        """Something that goes on until the test ends."""
+        """Enters a context that lasts until the test ends."""
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = self.resources.enter_context(
             subprocess.Popen([*self.prefix, *command], cwd=self.home, env=self.environment, **silent)
@@ -108,7 +108,7 @@ class Machine(Fork):
         return process
 
     def without_network(self) -> None:
-        """From here on there is nothing but a loopback of its own."""
+        """From here on the only network is the machine's own loopback."""
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
         holder = self.begin("unshare", "--net", *(["--map-root-user"] if user else []), "sleep", "infinity")
         ours = Path("/proc/self/ns/net").readlink()
@@ -117,7 +117,7 @@ class Machine(Fork):
         self.run("ip", "link", "set", "lo", "up")
 
     def passed(self, *words: str) -> int:
-        """How many tests of `make test` passed; fails where one did not, or was skipped."""
+        """How many tests of `make test` passed; fails if one did not, or was skipped."""
         run = self.make("test", *words, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
         assert "skipped" not in run.stdout
@@ -136,7 +136,7 @@ class Machine(Fork):
         return self.run("python3", "-c", GET, dev.url, check=False).stdout.startswith("200 text/html")
 
     def doctor(self) -> str:
-        """What it says, of whatever is there and whatever is not."""
+        """What it prints, whatever exists and whatever is missing."""
         run = self.make("doctor", check=False)
         lines = run.stdout.splitlines()
         assert "Traceback" not in run.stderr
@@ -193,7 +193,7 @@ def plain_c(machine: Machine) -> None:
 
 
 def no_venv(machine: Machine) -> None:
-    """A Python with neither pip nor a way to make environments, and an index on this machine that has uv alone."""
+    """A Python with neither pip nor a way to create environments, and an index on this machine that has only uv."""
     machine.run("python3", "-m", "venv", "--without-pip", "../python")
     lack(machine.home / "python", NO_PIP)
     machine.environment["PATH"] = f"{machine.home}/python/bin:{machine.environment['PATH']}"
@@ -215,14 +215,14 @@ def what_macos_lacks(machine: Machine) -> None:
 
 
 def lack(environment: Path, program: str) -> None:
-    """Every start of this Python runs the program first."""
+    """Makes this Python run the program first at every start."""
     (packages,) = environment.glob("lib/python3*/site-packages")
     (packages / "lacking.py").write_text(program)
     (packages / "lacking.pth").write_text("import lacking")
 
 
 def uv() -> bytes:
-    """The program that this checkout's environment was made with."""
+    """The uv that created this checkout's environment."""
     return (ROOT / subprocess.check_output(["make", "print-uv"], cwd=ROOT, text=True).strip()).read_bytes()
 
 
@@ -230,7 +230,7 @@ class Case(NamedTuple):
     prepare: Callable[[Machine], None] = nothing
     said: str = "Docker is not installed"  # by `make dev` and `make doctor`
     name: str = "clone"
-    whole: bool = False  # whether all of `make test` is run, as nothing else differs
+    whole: bool = False  # whether to run all of `make test`; in the other cases a part is enough
     has_uv: bool = True
 
 
@@ -262,7 +262,7 @@ def programs() -> Iterator[str]:
 
 @contextmanager
 def made(case: Case, programs: str) -> Iterator[Machine]:
-    """Not below pytest's own folder, which is closed to an ordinary user."""
+    """Outside of pytest's own folder, which an ordinary user can't enter."""
     with tempfile.TemporaryDirectory(prefix="slipway-test-") as folder, ExitStack() as resources:
         Path(folder).chmod(0o755)
         machine = Machine(Path(folder), case.name, programs, resources)
@@ -274,7 +274,7 @@ def made(case: Case, programs: str) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def expected(programs: str) -> dict[bool, int]:
-    """How many tests there are in all of `make test`, and in the short selection."""
+    """How many tests `make test` has, and the short selection."""
     with made(Case(), programs) as plain:
         short = plain.make("test", "s=web", "args=-k health --collect-only -q").stdout
         whole = plain.make("test", "args=--collect-only -q").stdout

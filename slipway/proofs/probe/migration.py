@@ -1,4 +1,4 @@
-"""The probe's table, over whatever the service's newest revision is: `harness.with_probe` fills that in."""
+"""The probe's table, on top of the service's newest revision, which `harness.with_probe` fills in."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,5 +1,5 @@
-"""Routes of the tests' own: rows, a form, and what misbehaves. `harness.with_probe` copies it into the
-web services of a checkout, so that a test needs nothing of what a service is for; never in the repository's images.
+"""Routes for the tests: rows, a form, and misbehaving ones. `harness.with_probe` copies this file into the
+web services of a checkout, so that no test depends on what a service does; it is never in the repository's images.
 """
 
 import os
@@ -19,13 +19,13 @@ blueprint = Blueprint("probe", __name__, url_prefix="/probe")
 
 
 def added_to(create_app: Callable[..., Flask]) -> Callable[..., Flask]:
-    """The factory of an app with these routes besides its own."""
+    """The factory of an app with these routes in addition to its own."""
 
     def create(*arguments: object, **options: object) -> Flask:
         app = create_app(*arguments, **options)
         app.register_blueprint(blueprint)
         if "csrf" in app.extensions:
-            app.extensions["csrf"].exempt(add)  # JSON, which no other site's form can send
+            app.extensions["csrf"].exempt(add)  # JSON, which a form of another site can't send
         return app
 
     return create
@@ -33,7 +33,7 @@ def added_to(create_app: Callable[..., Flask]) -> Callable[..., Flask]:
 
 @blueprint.get("/rows")
 def rows() -> Response:
-    """The first hundred, and how many there are."""
+    """The first hundred rows, and the total."""
     titles = database.session().scalars(text("SELECT title FROM probe ORDER BY id LIMIT 100")).all()
     total = database.session().scalar(text("SELECT count(*) FROM probe"))
     return jsonify(titles=list(titles), total=total)
@@ -76,7 +76,7 @@ def form() -> str:
 
 @blueprint.get("/url")
 def url() -> str:
-    """Where the service thinks that it is."""
+    """The URL at which the service believes it is."""
     return request.url
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import httpx
 
-RATE = 50  # requests a second, begun on time whether or not earlier ones have been answered
+RATE = 50  # requests a second, started on time whether or not earlier ones have been answered
 
 
 @dataclass
 class LoadTest:
-    """A context manager: load runs inside it, and afterwards the figures stand in it."""
+    """A context manager: load runs inside it, and afterwards it holds the figures."""
 
     url: str
     certificate: str
@@ -63,7 +63,7 @@ class LoadTest:
 
     @property
     def p99(self) -> float:
-        """Seconds, of the requests that are not slow on purpose."""
+        """The 99th percentile in seconds, of the requests that are not slow on purpose."""
         times = sorted(seconds for _, what, _, seconds in self.answers if what != "slow")
         return times[int(len(times) * 0.99)]
 

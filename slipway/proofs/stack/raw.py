@@ -1,4 +1,4 @@
-"""Bytes to the proxy over TLS as no client library would send them, and what came back."""
+"""Sends bytes to the proxy over TLS that no client library would send, and reads what comes back."""
 
 import re
 import socket
@@ -16,13 +16,13 @@ class Answer:
 
     @property
     def statuses(self) -> list[int]:
-        """Of every answer in it: a second one was smuggled."""
+        """The status of every answer in it: a second one was smuggled."""
         return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", self.data)]
 
 
 @dataclass
 class Line:
-    """To one stack's proxy; every connection is a new one."""
+    """Connects to one stack's proxy, with a new connection each time."""
 
     port: int
     trust: ssl.SSLContext
@@ -36,9 +36,9 @@ class Line:
         return self.trust.wrap_socket(connection, server_hostname="localhost")
 
     def send(self, data: bytes, timeout: float = 5) -> Answer:
-        """Sends it all and reads until the proxy closes, or says nothing for the time given."""
+        """Sends all bytes and reads until the proxy closes the connection, or is silent for the time given."""
         with self.open(timeout) as connection:
-            with suppress(OSError):  # refused before it was all sent: what was said stands to be read
+            with suppress(OSError):  # refused before everything was sent: the answer can still be read
                 connection.sendall(data)
             return Answer(*read(connection))
 
@@ -47,7 +47,7 @@ class Line:
 
 
 def request(path: str, *headers: str, method: str = "GET", body: bytes = b"") -> bytes:
-    """One that asks for the connection to be closed, so that its answer's end is seen."""
+    """A request that asks for the connection to be closed, so that the end of its answer is visible."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 

@@ -1,4 +1,4 @@
-"""What no client library would send: each gets a clear refusal, and the next request is answered as ever."""
+"""Requests that no client library would send: each is clearly refused, and the next request is served as usual."""
 
 import json
 import re
@@ -143,7 +143,7 @@ def test_what_is_too_much_or_not_http_is_refused(line, probe):
 
 
 def test_of_a_body_over_the_limit_nothing_is_stored(probed, line):
-    """Were the proxy's limit the app's, the app would take what came before it for all of it."""
+    """If the proxy's limit equalled the app's, the app would take a cut-off body for a complete one."""
     row = b'{"title": "cut short"}'
     answer = line.send(CHUNKED + b"\r\n%x\r\n" % 1_100_000 + row + b" " * (1_100_000 - len(row)) + b"\r\n0\r\n\r\n")
     assert answer.statuses == [413]
@@ -179,7 +179,7 @@ def test_aborted_and_malformed_bodies_do_not_count_against_the_replicas(line):
 
 
 class Slow:
-    """A client that sends a byte a second until it is cut: when that was, and what it was told."""
+    """A client that sends a byte a second until it is cut off: when that was, and the answer it got."""
 
     def __init__(self, line: Line, first: bytes, limit: float) -> None:
         self.connection, self.first, self.limit = line.open(), first, limit
@@ -210,7 +210,7 @@ class Slow:
 
 
 def slowly_download(line: Line, path: str, seconds: float, received: list[bytes]) -> None:
-    """Through a small window, at an even pace."""
+    """Downloads through a small window, at an even pace."""
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     plain.connect(("127.0.0.1", line.port))
@@ -224,7 +224,7 @@ def slowly_download(line: Line, path: str, seconds: float, received: list[bytes]
 
 
 def test_slow_senders_are_cut_while_others_are_served_and_a_slow_reader_gets_it_all(probed, line):
-    """Fifty of each at once, and a download that takes longer than what cuts them."""
+    """Fifty of each at once, and a download that takes longer than the timeouts that cut them off."""
     probed.compose(
         "run", "--rm", "--no-deps", "-T", "migrate", "python", "-c",
         f"open('/srv/static/web/static/large.00000000.bin', 'wb').write(bytes({DOWNLOAD}))",
@@ -261,7 +261,7 @@ FLOODS, STREAMS = 3, 3000  # clients, and streams a second of each
 
 
 def in_a_flood(probed, line, record_property, lasting: int) -> tuple[float, float]:
-    """The most of its memory that the proxy took, in percent, and the seconds of the slowest other request."""
+    """The proxy's peak memory, in percent of its limit, and the seconds of the slowest other request."""
     proxy, memory, seconds = probed.container("proxy")["Id"], [], []
 
     def watch():
@@ -299,7 +299,7 @@ def test_a_flood_of_reset_streams_fails_no_other_request_and_takes_less_than_hal
 
 @pytest.mark.alone
 def test_without_http_2_such_a_flood_holds_up_no_other_client(probed, line, record_property):
-    """One line of the Caddyfile, by a reload."""
+    """Changes one line of the Caddyfile, with a reload."""
     with edited(probed, "# protocols h1 h3", "protocols h1 h3"):
         probed.make("proxy-reload")
         memory, slowest = in_a_flood(probed, line, record_property, 6)
@@ -307,7 +307,7 @@ def test_without_http_2_such_a_flood_holds_up_no_other_client(probed, line, reco
     assert slowest < 1
 
 
-# --- What reaches the app: last, since the proxy asks another program until the end ---
+# --- What reaches the app: last, since from here on the proxy forwards to another program ---
 
 ECHO = """
 import http.server, json
@@ -324,7 +324,7 @@ http.server.ThreadingHTTPServer(("", 8001), Echo).serve_forever()
 
 @pytest.fixture(scope="module")
 def echo(probed, line):
-    """The proxy in front of a program that answers with the headers that it was sent."""
+    """The proxy in front of a program that returns the headers that it received."""
     caddyfile = probed.directory / "docker/proxy/caddy/Caddyfile"
     kept = caddyfile.read_text()
     probed.compose("exec", "--detach", "web-a", "timeout", "60", "python", "-c", ECHO)

@@ -1,4 +1,4 @@
-"""Backup and restore, on a production stack: what was saved comes back, and what can't be is refused
+"""Backup and restore, on a production stack: what was saved comes back, and an unusable backup is refused
 before anything is touched."""
 
 import json
@@ -23,7 +23,7 @@ ROWS = "/probe/rows"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    """Production of its own with two rows of the probe's, since its database and its volume are taken away."""
+    """A separate production with two rows of the probe, since the tests remove its database and its volume."""
     tree = with_probe(copy_tree(tmp_path_factory.mktemp("backup")))
     with started(Stack(tree, unique("backup"), **ports())) as stack:
         with stack.client() as client:
@@ -48,7 +48,7 @@ def restore(stack, path, **options):
 
 
 def refusal(run) -> str:
-    """The one line of a command that failed; make adds one of its own."""
+    """The one line of a failed command; make adds another."""
     assert run.returncode != 0, run.stdout
     lines = [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
     assert len(lines) == 1, run.stderr
@@ -60,7 +60,7 @@ def titles(stack) -> list[str]:
 
 
 def holds(stack) -> str:
-    """What a dump of now says that it holds."""
+    """What a dump taken now should report as its contents."""
     tables = stack.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").split()
     rows = sum(int(stack.sql(f'SELECT count(*) FROM "{table}"')) for table in tables)
     return f"{len(tables)} tables with {rows} rows"
@@ -75,7 +75,7 @@ def files(directory) -> set[str]:
 
 
 def damaged(dump, directory, change, checksum=False) -> Path:
-    """A copy whose bytes `change` has altered; with the good archive's checksum, or with none."""
+    """A copy whose bytes `change` has altered, with the good archive's checksum or without one."""
     path = directory / "web-damaged.dump"
     content = bytearray(dump.read_bytes())
     change(content)
@@ -144,7 +144,7 @@ def test_backup_volume_destroyed_restore_the_same_rows_and_no_restart(stack):
 
 
 class Visitor:
-    """A client that reads the rows over the proxy all the time."""
+    """A client that reads the rows through the proxy continuously."""
 
     def __init__(self, stack):
         self.stack, self.answers, self.last, self.done = stack, [], "", threading.Event()
@@ -176,7 +176,7 @@ class Visitor:
         (cut, True),
         (flip_a_row, False),
         (flip_a_row, True),
-        (rename_a_column, True),  # pg_restore itself would take it
+        (rename_a_column, True),  # pg_restore itself would accept it
         (empty, False),
         (as_text, False),
     ],
@@ -289,7 +289,7 @@ def test_a_backup_of_a_later_release_is_taken_as_it_is(stack, dump):
 
 
 def test_an_extension_that_only_a_superuser_may_create_is_no_obstacle(stack, dump):
-    """It stands in database.sql, and its comment, which is in every dump, is the superuser's to write."""
+    """The extension is in database.sql; its comment, which is in every dump, may only be set by the superuser."""
     script = stack.directory / "docker/database.sql"
     written = script.read_text()
     stack.sql("CREATE EXTENSION pg_stat_statements")
@@ -334,7 +334,7 @@ def test_a_full_disk_leaves_nothing_half_written(stack):
 
 
 def test_what_an_exec_leaves_behind_is_no_crash_of_postgres(stack):
-    """Postgres as PID 1 would adopt it, and restart when it dies."""
+    """As PID 1, Postgres would adopt the process, and restart when it dies."""
     backend = stack.sql("SELECT min(backend_start) FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
     stack.compose("exec", "-T", "db", "bash", "-c", "(sleep 60 & echo $! >/tmp/orphan); kill $(cat /tmp/orphan)")
     with stack.client() as client:
@@ -410,7 +410,7 @@ def test_scheduled_backups_of_one_second_have_a_file_each(stack):
 
 
 def healthy(stack):
-    """What the container's health check asks, now and not at its next minute."""
+    """Runs the container's health check now instead of at its next minute."""
     return stack.compose("exec", "-T", "backup", SCRIPT, "healthy", check=False).returncode == 0
 
 

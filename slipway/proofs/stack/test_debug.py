@@ -1,4 +1,4 @@
-"""`make debug`, with Docker and without, attached to as an editor does it: the Debug Adapter Protocol."""
+"""`make debug`, with Docker and without, attached to as an editor does, with the Debug Adapter Protocol."""
 
 import ast
 import os
@@ -40,7 +40,7 @@ class Debugged:
         return (self.directory / "debug.log").read_text()
 
     def wait(self, times: int) -> None:
-        """Until the app has asked for an editor so often."""
+        """Waits until the app has asked for an editor that many times."""
 
         def asked() -> bool:
             if self.process.poll() is not None:
@@ -103,7 +103,7 @@ def test_a_breakpoint_in_a_view_stops_there_and_the_next_session_has_what_was_sa
         editor.start(source={"path": str(view)}, breakpoints=[])
         state = wait_until("the app", lambda: debugged.get("/health/live").json()["status"])
         assert state == "saved while debugging"
-    debugged.wait(3)  # and holds its port again, as the next tests find it
+    debugged.wait(3)  # and holds its port again, as the next tests expect
 
 
 def test_both_ports_are_on_the_loopback_alone(debugged):

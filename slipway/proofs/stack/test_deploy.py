@@ -56,18 +56,18 @@ def release(stack, name, *changes):
 
 
 def deploy(stack, tag, check=True, **settings):
-    """By default of replicas that go at once when their turn comes: without load there is nothing to drain."""
+    """Deploys, by default with replicas that stop at once in their turn: without load there is nothing to drain."""
     return stack.make("deploy", f"TAG={tag}", check=check, env=stack.environment | AT_ONCE | settings)
 
 
 def warnings(stack):
-    """What the replicas that are left have said of failures."""
+    """What the remaining replicas have logged about failures."""
     lines = stack.compose("logs", "--no-log-prefix", "web-a", "web-b").stdout.splitlines()
     return [line for line in lines if '"level":"INFO"' not in line]
 
 
 def versions(stack):
-    """What the replicas say that they are."""
+    """The versions that the replicas report."""
     ask = "import urllib.request as u, json; print(json.load(u.urlopen('http://127.0.0.1:8000/version'))['version'])"
     return [stack.compose("exec", "-T", name, "python", "-c", ask).stdout.strip() for name in ("web-a", "web-b")]
 
@@ -154,7 +154,7 @@ def test_an_unknown_release_is_one_line(stack):
 
 
 def killed(stack, tag, replica, whole):
-    """A deploy that SIGKILL ends while that replica drains: its process alone, or all that it has started."""
+    """A deploy that SIGKILL ends while that replica drains: only its process, or with all that it has started."""
     environment, pipe = stack.environment | BRIEF, subprocess.PIPE
     command = [sys.executable, "-m", "slipway.commands", "deploy", f"tag={tag}"]
     process = subprocess.Popen(command, cwd=stack.directory, env=environment, stdout=pipe, start_new_session=True)
@@ -204,7 +204,7 @@ def test_a_deploy_that_is_killed_under_load_is_taken_up_by_the_next_and_undone_b
 
 @contextmanager
 def set_in_env(stack, name, value):
-    """With this setting in .env, or without it; the file is as before afterwards."""
+    """Adds this setting to .env, or removes it; restores the file afterwards."""
     env = stack.directory / ".env"
     kept = env.read_text()
     lines = [line for line in kept.splitlines() if not line.startswith(f"{name}=")]

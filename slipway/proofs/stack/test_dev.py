@@ -49,7 +49,7 @@ VIEWS = """
     params=[pytest.param("docker", marks=pytest.mark.containers), "native"],
 )
 def dev(request, tmp_path_factory):
-    """`make dev` in a fresh checkout, with a few views of its own."""
+    """`make dev` in a fresh checkout, with a few additional views."""
     directory = with_probe(copy_tree(tmp_path_factory.mktemp("dev")))
     edited(directory / APP, "\n    return app", VIEWS)
     with developing(directory, native=request.param == "native") as developed:
@@ -69,7 +69,7 @@ def edited(path, old, new):
 
 @contextmanager
 def saved(path, text):
-    """The file with other contents, for a while."""
+    """Temporarily gives the file other contents."""
     former = path.read_text() if path.exists() else None
     path.write_text(text)
     try:
@@ -149,7 +149,7 @@ def test_wrong_settings_are_a_page_that_names_each_of_them(dev):
 def test_a_save_in_the_chassis_counts_and_so_does_one_made_while_the_app_loads(dev):
     source = dev.stack.directory / "slipway/chassis/src/chassis/web/health.py"
     good = source.read_text()
-    for word in ("once", "twice", "thrice"):  # not waiting for the reload in between
+    for word in ("once", "twice", "thrice"):  # without waiting for the reload in between
         source.write_text(good.replace('status="alive"', f'status="{word}"'))
     wait_until("the last save", lambda: dev.get("/health/live").json()["status"] == "thrice")
     source.write_text(good)
@@ -171,7 +171,7 @@ def test_no_request_fails_while_the_code_is_reloaded_under_load(dev):
 
     def ask():
         answers = []
-        with httpx.Client(trust_env=False, timeout=20) as client:  # it keeps its connection where it may
+        with httpx.Client(trust_env=False, timeout=20) as client:  # it keeps its connection if it may
             while not over.is_set():
                 response = client.get(dev.url + "/word")
                 answers.append((response.status_code, response.text))
@@ -240,7 +240,7 @@ def test_the_debugger_opens_for_this_machine_alone(dev):
 @pytest.mark.containers
 def test_the_debugger_opens_for_no_other_container(dev):
     if "DOCKER" in dev.stack.environment:
-        return  # natively the port is on the loopback alone: there is no other address to come from
+        return  # natively the port is on the loopback only: there is no other address to come from
     link = f"/_dev/debugger?id={dev.get('/loop', headers=HTML).headers['x-request-id']}"
     assert dev.get(link).status_code == 200
     name = dev.stack.container("web")["Name"].strip("/")
@@ -309,7 +309,7 @@ def test_an_edit_of_the_development_server_itself_starts_it_anew_on_the_same_por
 @pytest.mark.containers
 def test_a_reload_says_its_own_two_lines_and_nothing_else(dev):
     if "DOCKER" in dev.stack.environment:
-        return  # natively the machine's Python decides what there is to be said
+        return  # natively the machine's Python determines what is logged
     before, said = processes(dev), len(dev.log)
     edited(dev.stack.directory / APP, "return app", "return app  # once more")
     wait_until("the old code to end", lambda: len(processes(dev) & before) == 2, 60)  # PID 1 and the supervisor stay
@@ -321,7 +321,7 @@ def test_a_reload_says_its_own_two_lines_and_nothing_else(dev):
 
 
 def processes(dev):
-    """The host's ids of all that runs in the app's container."""
+    """The host's ids of all processes in the app's container."""
     table = dev.stack.run("docker", "top", dev.stack.container("web")["Id"], "-eo", "pid").stdout
     return set(table.split()[1:])
 

@@ -19,7 +19,7 @@ def test_nothing_that_is_sent_to_the_api_breaks_it_or_what_it_says_of_itself(pro
     url = f"https://localhost:{production.environment['HTTPS_PORT']}/api/openapi.json"
     with production.client() as client:
         if not client.get(url).json()["paths"]:
-            return  # it has no operation that could break
+            return  # there is no operation that could break
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     authority = production.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
     (tmp_path / "authority.crt").write_text(authority)

@@ -1,4 +1,4 @@
-"""Every container of production, by what the engine says of it; deviations stand in allowed.toml."""
+"""Every container of production, as the engine describes it; deviations are listed in allowed.toml."""
 
 import json
 import re

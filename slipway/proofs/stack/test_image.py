@@ -1,4 +1,4 @@
-"""What can be said of our image and its Dockerfile only with the source at hand."""
+"""What can be checked about our image and its Dockerfile only with the source at hand."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def build(directory: Path, tag: str, *arguments: str) -> str:
 
 
 def failure(directory: Path, *arguments: str) -> str:
-    """What a build says that fails."""
+    """The output of a build that fails."""
     run = run_build(directory, *arguments)
     assert run.returncode != 0
     return run.stdout + run.stderr
@@ -48,7 +48,7 @@ def size(image: str) -> int:
 
 
 def compressed(image: str) -> int:
-    """Bytes of the image's layers as a registry would send them, about: gzip, level 6."""
+    """Approximate bytes of the image's layers as a registry would send them: gzip, level 6."""
     with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
         archive = subprocess.run(["gzip", "-6"], stdin=save.stdout, capture_output=True, check=True)
     return len(archive.stdout)
@@ -66,7 +66,7 @@ def in_image(image: str, *command: str) -> str:
 
 
 def stands_on(image: str) -> str:
-    """What grows without a commit."""
+    """The versions that the image is based on, with which it may grow without a commit."""
     python = "import platform; print(platform.python_version(), 'on', platform.freedesktop_os_release()['PRETTY_NAME'])"
     return f"with Python {in_image(image, 'python', '-c', python).strip()}"
 
@@ -141,11 +141,11 @@ def test_what_does_not_compile_fails_the_build(tmp_path):
 
 @pytest.mark.parametrize("variant", ["full", "minimal"])
 def test_layers_depend_on_the_contents_and_on_nothing_else(tmp_path, variant):
-    """Two checkouts of different times and modes, built without what the builder keeps: it knows that by contents."""
+    """Two checkouts with different times and modes, built without the builder's cache, which goes by contents."""
     trees = [copy_tree(tmp_path / name) for name in ("first", "second")]
     for path in trees[1].rglob("*"):
         if not path.is_symlink():
-            path.chmod(path.stat().st_mode & 0o700 | 0o020)  # of git's bits alone, and one that git does not know
+            path.chmod(path.stat().st_mode & 0o700 | 0o020)  # git's bits, and one that git does not record
         os.utime(path, (1e9, 1e9), follow_symlinks=False)
     made = {"libs", "place", "source", "runtime"} | ({"selection", "minimal"} if variant == "minimal" else set())
     options = ["--progress=plain", f"--build-arg=VARIANT={variant}", f"--no-cache-filter={','.join(made)}"]
@@ -164,7 +164,7 @@ def test_layers_depend_on_the_contents_and_on_nothing_else(tmp_path, variant):
 
 
 def test_a_file_that_changes_in_the_image_has_another_time_for_browsers_to_compare(tmp_path):
-    """Of time and size a server makes its ETag, and the edit has the same size."""
+    """A server derives its ETag from time and size, and the edit has the same size."""
     style, times = tmp_path / "app/services/web/src/web/static/style.css", []
     style.parent.mkdir(parents=True)
     for text in ("red", "tan"):
@@ -176,7 +176,7 @@ def test_a_file_that_changes_in_the_image_has_another_time_for_browsers_to_compa
 
 @pytest.mark.parametrize("variant", ["full", "minimal"])
 def test_a_new_dependency_changes_the_dependencies_layer_and_no_other(tmp_path, variant):
-    """iniconfig: small, and in the lock already."""
+    """The dependency is iniconfig: small, and in the lock already."""
     tree, tag = copy_tree(tmp_path), f"slipway-test/{unique('layers')}"
     project = tree / "services/web/pyproject.toml"
     try:
@@ -191,7 +191,7 @@ def test_a_new_dependency_changes_the_dependencies_layer_and_no_other(tmp_path, 
 
 
 def test_what_is_installed_is_what_the_lock_says(service, image):
-    """The bill of materials that uv writes from the lock, against the image's environment."""
+    """Compares the bill of materials that uv writes from the lock with the image's environment."""
     export = subprocess.run(
         [uv(), "export", "--frozen", "--quiet", "--no-dev", "--package", service.name, "--extra", "source",
          "--no-emit-workspace", "--no-hashes", "--no-annotate", "--no-header"],
@@ -227,7 +227,7 @@ def test_the_chassis_test_fixtures_are_not_in_the_image(image):
 
 
 def test_nothing_of_the_development_server_is_in_the_image(image):
-    """No file, no module, and in what is left no word of its routes."""
+    """No file, no module, and no mention of its routes in the rest."""
     assert in_image(image, "find", "/app", "-path", "*chassis/dev*").strip() == ""
     find = "import importlib.util as u; print(u.find_spec('devserver'))"
     assert in_image(image, "python", "-c", find).strip() == "None"

@@ -1,4 +1,4 @@
-"""One-off work, the same in the containers of `make dev`, in one made for the time, and natively."""
+"""One-off work, the same in the containers of `make dev`, in a temporary one, and natively."""
 
 import os
 import re
@@ -55,13 +55,13 @@ def create_app():
 """
 STACK = pytest.param("stack", marks=pytest.mark.containers)
 CONTAINER = pytest.param("container", marks=pytest.mark.containers)
-# What needs the same steps of the service wherever its command runs.
+# For tests in which the service takes the same steps wherever its command runs.
 WORKED_IN = pytest.mark.parametrize("place", [STACK, "native"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=[STACK, CONTAINER, "native"])
 def place(request, tmp_path_factory):
-    """A fresh checkout where `make dev` runs in containers, or nothing runs with an engine and without."""
+    """A fresh checkout in which `make dev` runs in containers, or nothing runs, with an engine and without."""
     settings = {"DEV_PORT": free_port(), "DEV_UID": os.getuid(), "DEV_GID": os.getgid()} | (
         {"DOCKER": "no"} if request.param == "native" else {}
     )
@@ -122,7 +122,7 @@ def test_routes_are_listed_by_path(place):
 
 @WORKED_IN
 def test_a_migration_from_model_to_database_and_back(place):
-    """Needs the model that the test of the shell has added."""
+    """Needs the model that the shell's test has added."""
     versions = place.directory / "services/web/migrations/versions"
     place.make("migrate")
     known = set(versions.iterdir())
@@ -185,12 +185,12 @@ def test_a_word_that_is_missing_or_wrong_is_one_line(tmp_path_factory, words, sa
     [pytest.param({}, marks=pytest.mark.containers, id="container"), pytest.param({"DOCKER": "no"}, id="native")],
 )
 def test_two_terminals_share_the_database_that_one_of_them_has_started(tmp_path, settings):
-    """The first leaves, the second keeps its session, and then nothing runs any more."""
+    """The first exits, the second keeps its session, and after that nothing runs any more."""
     stack = Stack(copy_tree(tmp_path), unique("two"), DEV_PORT=free_port(), **settings)
     try:
         first, second = terminal(stack), terminal(stack)
         first.stdin.close()
-        if not settings:  # natively the first one's process holds the server until the second has done
+        if not settings:  # natively the first one's process holds the server until the second is done
             assert first.wait(60) == 0
         out, _ = second.communicate("SELECT 'still ' || 'here';\n", timeout=60)
         assert "still here" in out
@@ -201,7 +201,7 @@ def test_two_terminals_share_the_database_that_one_of_them_has_started(tmp_path,
 
 
 def terminal(stack):
-    """`make psql`, once its session stands."""
+    """`make psql`, once its session is open."""
     process = subprocess.Popen(
         ["make", "psql"],
         cwd=stack.directory,

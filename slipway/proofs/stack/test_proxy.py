@@ -1,4 +1,4 @@
-"""What the proxy promises, for any client and whatever is behind it."""
+"""What the proxy promises, for any client and any service."""
 
 import hashlib
 import json
@@ -70,7 +70,7 @@ def not_modified(client):
 
 
 def beyond(client):
-    # Uncompressed: Caddy says gzip of its own words, too.
+    # Uncompressed: Caddy sets gzip on its own texts, too.
     return client.get(stylesheet(client), headers={"Range": "bytes=99999999-", "Accept-Encoding": "identity"})
 
 
@@ -136,7 +136,7 @@ def handshake(line, context, name="localhost"):
 
 
 def careless(version=None):
-    """A client that takes any certificate, and one version of TLS where it is given."""
+    """A client that accepts any certificate, with a specific version of TLS if one is given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if version:
@@ -175,9 +175,9 @@ def test_http_2_is_spoken_and_http_3_is_offered_and_published(probed, client, li
 
 @contextmanager
 def published_everywhere(stack):
-    """The proxy as it is without PUBLISH_ADDRESS, and the address of this host in a network beside, IPv4 and IPv6."""
+    """The proxy without PUBLISH_ADDRESS, and this host's addresses in another network, IPv4 and IPv6."""
     network = f"{stack.project}-beside"
-    own = "com.docker.network.bridge.enable_ip_masquerade=false"  # what comes from it keeps its address
+    own = "com.docker.network.bridge.enable_ip_masquerade=false"  # requests from it keep their address
     address = stack.environment.pop("PUBLISH_ADDRESS")
     proxy = ("up", "--detach", "--wait", "--no-deps", "proxy")
     label = f"com.docker.compose.project={stack.project}"
@@ -357,7 +357,7 @@ def test_directories_are_not_listed(client, path):
 
 @contextmanager
 def next_release(stack):
-    """An image that differs in its stylesheet, as what compose starts."""
+    """An image with a different stylesheet, which compose then starts."""
     lines = f"""
         FROM {stack.image()}
         USER 0
@@ -413,7 +413,7 @@ def test_a_reload_that_changes_nothing_drops_no_request(probed):
 
 
 def test_a_reload_cuts_no_more_than_the_requests_of_that_instant_and_answers_none_wrongly(probed, client):
-    """Go closes a connection whose request it reads while its server stops: docs/decisions/proxy.md."""
+    """Go closes a connection if it is reading a request while its server stops: docs/decisions/proxy.md."""
     with loaded(probed) as load:
         for number in range(RELOADS):
             with edited(probed, "camera=()", f"camera=(), reload{number}=()"):
@@ -436,7 +436,7 @@ def test_a_broken_caddyfile_is_one_line_and_changes_nothing(probed, client):
 
 
 def test_with_a_broken_caddyfile_the_proxy_starts_on_what_worked_before_and_says_so(probed, client):
-    """A restart, as after the host's; then a new container, on what was loaded by a reload meanwhile."""
+    """A restart, as after one of the host; then a new container, with what a reload loaded in between."""
     authority = probed.authority()
     for how, mark in ((["restart"], "first=()"), (["up", "--detach", "--force-recreate", "--no-deps"], "second=()")):
         with edited(probed, "camera=()", f"camera=(), {mark}"):

@@ -1,4 +1,4 @@
-"""Secrets change while the app serves, unnoticed."""
+"""Secrets change while the app serves, and no client notices."""
 
 import re
 import subprocess
@@ -84,7 +84,7 @@ def test_a_password_is_changed_while_serving_and_the_old_one_is_refused(stack, n
     assert "password authentication failed" in run.stderr
 
 
-# Logs in again and again, as the app does, until its input ends; prints how often, and how often in vain.
+# Logs in repeatedly, as the app does, until its input ends; prints the number of successes and of failures.
 LOGIN = """
 import select, sys
 from sqlalchemy import text
@@ -126,7 +126,7 @@ def test_the_superusers_rotation_that_ended_once_postgres_had_its_password_is_co
 
 
 def test_no_password_gets_into_the_log_be_its_statement_refused_slow_or_killed(stack):
-    """Another session has changed the role and not ended yet, for longer than a statement may take unlogged."""
+    """Another session has an open change of the role, for longer than a statement may take without being logged."""
 
     def rotation(end):
         with held(stack, "web") as holder:

@@ -1,4 +1,4 @@
-"""What an operator types while it runs, and what a newcomer types when it does not."""
+"""What an operator types while production runs, and what a newcomer types when it does not."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_a_malformed_port_is_one_line(fresh, port):
 
 
 def said_of(run):
-    """What a failed make printed, without make's own last line."""
+    """The output of a failed make, without make's own last line."""
     assert run.returncode != 0
     return [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
 
@@ -156,7 +156,7 @@ A=the last
 
 @pytest.mark.containers
 def test_dotenv_is_read_as_compose_reads_it(tmp_path):
-    """By compose alone, with no engine behind it and no container."""
+    """Uses only compose, without an engine or a container."""
     (tmp_path / ".env").write_text(AWKWARD)
     found = dotenv.in_file(tmp_path / ".env")
     assert len(found) > 20

@@ -1,4 +1,4 @@
-"""A major upgrade of Postgres, from 17 to 18: one production's story, in the order of the tests."""
+"""A major upgrade of Postgres, from 17 to 18: the story of one production, in the order of the tests."""
 
 import os
 import re
@@ -13,14 +13,14 @@ from slipway.proofs.harness import ROOT, Stack, copy_tree, free_port, unique, wa
 pytestmark = pytest.mark.containers
 
 REFUSED = "The volume holds Postgres 17's data and this is 18: nothing is started, nothing is lost."
-# Fixed to the minor version: a later 17 may write what an 18 that is older than it refuses.
+# Pinned to the minor version: a later 17 may write what an older 18 refuses.
 IMAGES = {17: "postgres:17.11-trixie", 18: "postgres:18-trixie"}
 TITLES = ["Grüße", "it's a\n\\.\nrow", "third"]
 
 
 @pytest.fixture(scope="module")
 def former() -> None:
-    """The image of the former major version; where it can't be had, CI fails and others skip."""
+    """The image of the former major version; without it, CI fails and other runs skip."""
     command = ["slipway/machine/bases/build", "python:3.14-slim-trixie", *IMAGES.values()]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if run.returncode:
@@ -32,7 +32,7 @@ def former() -> None:
 def stack(former, tmp_path_factory):
     """Production of a release that pinned 17, with rows; then the release with 18 is pulled."""
     tree, project = with_probe(copy_tree(tmp_path_factory.mktemp("upgrade"))), unique("upgrade")
-    image = f"slipway-test/{project}-postgres"  # this machine's own postgres:17-trixie may be any 17
+    image = f"slipway-test/{project}-postgres"  # this machine's postgres:17-trixie may be any 17
     for each in tree.glob("compose/*.yaml"):
         each.write_text(each.read_text().replace("${REGISTRY:-}postgres", image))
     base = tree / "compose/base.yaml"
@@ -98,7 +98,7 @@ def read_only(stack):
 
 
 def begun(stack):
-    """An upgrade whose copy is under way, as a process group of its own."""
+    """An upgrade whose copy is under way, in its own process group."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     run = subprocess.Popen(["make", "upgrade-postgres"], cwd=stack.directory, env=stack.environment, **pipes)
     wait_until("the copy", lambda: read_only(stack) or run.poll() is not None)
@@ -141,7 +141,7 @@ def test_make_up_refuses_before_it_takes_17_away(stack):
 
 
 def test_a_schema_that_18_refuses_is_found_while_17_takes_writes(stack):
-    """17.12 did so to 18.6, by an option of a column; this one no release will ever know."""
+    """17.12 did this to 18.6, with an option of a column; no release will ever know the option used here."""
     option = "UPDATE pg_attribute SET attoptions = {} WHERE attrelid = 'probe'::regclass AND attname = 'title'"
     stack.sql(option.format("'{slipway=1}'"))
     with loaded(stack, "POST", pause=0.1) as writes:
@@ -238,7 +238,7 @@ def test_the_upgrade_keeps_rows_roles_and_privileges(stack):
     assert stack.sql(f"SELECT {rights}, has_database_privilege('public', 'web', 'CONNECT')") == "t|f|f"
     assert stack.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'probe'") == "web_owner"
     assert stack.sql("SELECT string_agg(rolname, ',') FROM pg_roles WHERE rolsuper") == "postgres"
-    # A table that the owner makes from now on is the app's to write.
+    # The app can write to any table that the owner creates from now on.
     assert stack.sql("SELECT count(*) FROM pg_default_acl") == "2"
     assert stack.sql("SELECT DISTINCT auth_method FROM pg_hba_file_rules") == "scram-sha-256"
 
@@ -256,7 +256,7 @@ def test_17_can_be_had_back_as_it_was(stack):
 
 
 def test_reads_go_on_while_the_rows_are_copied(stack, record_property):
-    """From a running 17 once more, with more rows, and under load."""
+    """Upgrades a running 17 once more, with more rows, and under load."""
     stack.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "rm", "db", "-r", "/var/lib/postgresql/18")
     stack.sql("INSERT INTO probe (title) SELECT 'row ' || n || repeat('x', 200) FROM generate_series(1, 200000) n")
     with loaded(stack) as reads, loaded(stack, "POST", pause=0.1) as writes:

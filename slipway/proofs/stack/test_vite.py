@@ -13,7 +13,7 @@ RECIPE = (ROOT / "docs/frontend.md").read_text()
 
 
 def block(language):
-    """The recipe's one block in that language."""
+    """The recipe's only block in that language."""
     (found,) = re.findall(rf"```{language}\n(.*?)```", RECIPE, re.DOTALL)
     return found
 
@@ -48,7 +48,7 @@ def test_each_file_of_the_bundle_is_served_by_the_proxy_compressed_and_kept_for_
         assert "'unsafe" not in page.headers["content-security-policy"]
         tags = re.findall(r'(?:href|src)="(/static/ui/[^"]+)"', page.text)
         assert len(tags) == 3
-        production.compose("kill", "web-a", "web-b")  # so that the proxy alone can answer
+        production.compose("kill", "web-a", "web-b")  # so that only the proxy can answer
         for path in sorted(each for each in (BUNDLE / "built").iterdir() if each.is_file()):
             answer = client.get(f"/static/ui/{path.name}", headers={"Accept-Encoding": "gzip"})
             assert (answer.status_code, answer.headers["cache-control"]) == (200, YEAR)
