@@ -19,7 +19,7 @@ shopt -s nullglob
 VOLUME=/var/lib/postgresql
 PLACE=$VOLUME/$PG_MAJOR/docker UNFINISHED=$VOLUME/$PG_MAJOR/unfinished
 OLD=db NEW=/var/run/postgresql # the service's name in the network; our own socket
-PATIENCE=10                    # seconds for transactions that are open when writes end
+TIMEOUT=10                    # seconds for transactions that are open when writes end
 
 export PGUSER=postgres PGCONNECT_TIMEOUT=10 PGPASSWORD
 PGPASSWORD=$(<"$POSTGRES_PASSWORD_FILE")
@@ -43,7 +43,7 @@ freeze() {
     sql "$OLD" postgres --command "ALTER SYSTEM SET default_transaction_read_only = on" \
         --command "SELECT pg_reload_conf()" >/dev/null
     until frozen; do sleep 0.05; done
-    local began deadline=$((SECONDS + PATIENCE)) condition="AND state = 'idle'"
+    local began deadline=$((SECONDS + TIMEOUT)) condition="AND state = 'idle'"
     began=$(sql "$OLD" postgres --command "SELECT clock_timestamp()")
     until sql "$OLD" postgres --set began="$began" <<SQL | grep -qx 0; do
 SELECT count(pg_terminate_backend(pid)) AS ended FROM pg_stat_activity
