@@ -1,4 +1,4 @@
-"""What an ASGI app is given by chassis.web.asgi, asked as its server would."""
+"""What chassis.web.asgi gives an ASGI app, called as its server would call it."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ def ask(app, method="GET", headers=()):
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": "/", "scheme": "http"}
-    with ThreadPoolExecutor(1) as thread:  # in this one a browser's tests may have left a loop
+    with ThreadPoolExecutor(1) as thread:  # in this thread, a browser's tests may have left a loop
         asked = app({**scope, "headers": [(b"host", b"example.org"), *headers]}, receive, send)
         thread.submit(asyncio.run, asked).result()
     return sent

@@ -1,4 +1,4 @@
-"""What another site makes a browser send changes nothing here; what is sent by a program does."""
+"""A request that another site makes a browser send changes nothing; a program's request does."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,7 @@ def by_asgi(settings, method, headers):
 
     given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": "/", "scheme": "http", "headers": given}
-    with ThreadPoolExecutor(1) as thread:  # in this one a browser's tests may have left a loop
+    with ThreadPoolExecutor(1) as thread:  # in this thread, a browser's tests may have left a loop
         thread.submit(asyncio.run, Chassis(app, settings)(scope, None, send)).result()
     return sent[0]["status"]
 

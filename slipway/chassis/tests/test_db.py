@@ -51,7 +51,7 @@ def test_a_slow_statement_is_cancelled_by_postgres(own):
 def test_a_wait_is_announced_where_waits_of_late_were_long(own, monkeypatch):
     _, settings = own
     heard = []
-    monkeypatch.setattr(waits, "QUICK", 0.01)  # over what a busy machine adds to a short one
+    monkeypatch.setattr(waits, "QUICK", 0.01)  # more than a busy machine adds to a short wait
     monkeypatch.setattr(waits._Bounds, "usual", 0.0)
     monkeypatch.setattr(waits._Bounds, "announce", lambda: heard.append("a wait"))
     with create_engine(settings).connect() as connection:
@@ -142,7 +142,7 @@ def test_an_answer_is_not_lost_to_a_server_that_freezes_before_the_rollback(own)
 
 
 def processes(server: Postgres) -> set[int]:
-    """All that the server consists of, but the one that said so."""
+    """All of the server's processes, except the one that answered."""
     others = server.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     return {server.process.pid, *(pid for (pid,) in others)}
 
@@ -312,7 +312,7 @@ def test_a_request_waits_for_a_server_that_restarts_and_not_for_one_that_is_gone
 
     monkeypatch.setattr(absence, "WAITED_OUT", 0.0)
     away.note(time.monotonic() - 1, silent=False)
-    with engine.connect() as connection:  # one that works goes on working
+    with engine.connect() as connection:  # a connection that works keeps working
         assert connection.execute(text("SELECT 1")).scalar() == 1
         with pytest.raises(sqlalchemy.exc.OperationalError):
             engine.connect()

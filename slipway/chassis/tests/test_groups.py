@@ -17,7 +17,7 @@ MODULES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT]
 
 
 def imported(path: Path) -> set[str]:
-    """The groups that a module imports from, wherever in it."""
+    """The groups that a module imports from, anywhere in it."""
     found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
     named = [f"{node.module}.{name.name}" for node in found for name in node.names if node.module]
     return {name.split(".")[1] for name in named if name.startswith("chassis.")}

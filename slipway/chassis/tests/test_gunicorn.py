@@ -1,4 +1,4 @@
-"""What chassis.server uses of gunicorn's insides, by name: a version that changes one fails here first."""
+"""The internals of gunicorn that chassis.server uses, by name: a version that changes one fails here first."""
 
 import inspect
 

@@ -80,7 +80,7 @@ def test_values_that_json_does_not_know_are_shown_as_python_does():
 
 @pytest.fixture
 def pipe(monkeypatch):
-    """A pipe as stdout's place, and its reading end."""
+    """A pipe in place of stdout, and its reading end."""
     reader, writer = os.pipe()
     handler = logs.PipeHandler(writer)
     handler.setFormatter(JSONFormatter())
@@ -96,7 +96,7 @@ def emit(handler, message, **extra):
 
 
 def read_lines(reader, number):
-    """What the reader gets at a time, until it has that many lines."""
+    """What each read returns, until there are that many lines."""
     got = []
     while b"".join(got).count(b"\n") < number:
         assert select.select([reader], [], [], 5)[0], "a line is missing"
@@ -108,7 +108,7 @@ def test_lines_of_the_same_moment_are_written_together_and_none_stays_behind(pip
     handler, reader = pipe
     written = []
     monkeypatch.setattr(handler, "write", lambda lines, write=handler.write: (written.append(len(lines)), write(lines)))
-    handler.GATHER = 0.2  # seconds: far over what it takes to make the lines
+    handler.GATHER = 0.2  # seconds: far more than making the lines takes
     handler.gather()
     for number in range(9):
         emit(handler, str(number))
@@ -196,7 +196,7 @@ def test_a_long_traceback_keeps_its_end(pipe):
 
 @pytest.fixture
 def served(pipe, monkeypatch):
-    """A logger as gunicorn's for requests, and the reading end of the only handler's pipe."""
+    """A logger like gunicorn's for requests, and the reading end of the only handler's pipe."""
     handler, reader = pipe
     monkeypatch.setattr(logging.root, "handlers", [handler])
     monkeypatch.setattr(logging.root, "level", logging.INFO)

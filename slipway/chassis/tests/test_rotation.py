@@ -24,7 +24,7 @@ def key_file(tmp_path, monkeypatch):
 
 
 def change(path, text):
-    """In place, as a bind mount needs it, and with a time that differs on any file system."""
+    """Changes the file in place, as a bind mount requires, and to a time that differs on any file system."""
     path.write_text(text)
     os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns + 1))
 

@@ -81,7 +81,7 @@ def test_only_what_is_asked_every_few_seconds_is_not_logged(caplog, path, status
 
 @pytest.fixture
 def sent():
-    """Answers by Response and returns what it gave to the socket at a time."""
+    """Answers with Response, and returns what it passed to the socket in each call."""
     given = []
     sock = SimpleNamespace(
         sendall=lambda data: given.append(bytes(data)),

@@ -15,7 +15,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SOON = 20  # seconds, a deadline
-LARGE = 24 * 2**20  # bytes: over what the sockets' buffers hold
+LARGE = 24 * 2**20  # bytes: more than the sockets' buffers hold
 LIMIT = 1  # seconds: REQUEST_TIMEOUT
 HUNG = "a request hung for over 1 s (REQUEST_TIMEOUT)"
 
@@ -67,7 +67,7 @@ class Service:
         return connection
 
     def counted(self, route: str) -> int:
-        """What /metrics says of it, whichever worker is asked."""
+        """The route's count in /metrics, whichever worker answers."""
         line = rf'^http_requests_total{{method="GET",route="{route}",status="200"}} ([\d.]+)$'
         return sum(int(float(each)) for each in re.findall(line, self.get("/metrics").decode(), re.MULTILINE))
 
@@ -96,7 +96,7 @@ def either(tmp_path_factory, request):
 def test_what_workers_counted_stays_when_they_die_and_their_files_do_not(service):
     def counts():
         while not done.is_set():
-            with suppress(OSError, http.client.HTTPException):  # of the worker that is killed
+            with suppress(OSError, http.client.HTTPException):  # from the worker that is killed
                 seen.append(service.counted("/pid"))
 
     seen, done = [], threading.Event()
@@ -113,7 +113,7 @@ def test_what_workers_counted_stays_when_they_die_and_their_files_do_not(service
         scraper.join()
     assert service.counted("/pid") == 8 * 5
     assert seen == sorted(seen)
-    assert len(list(service.counters.iterdir())) <= 3 * 2 + 1  # two workers' and those of the dead, and the lock
+    assert len(list(service.counters.iterdir())) <= 3 * 2 + 1  # two workers' files, those of dead workers, and the lock
 
 
 def test_a_scrape_is_whole_while_a_worker_opens_its_files(service):
@@ -145,7 +145,7 @@ def test_a_request_that_hangs_is_ended_even_after_it_began_to_answer(either, pat
 
 
 def rest(sock):
-    """What is still sent, until it is closed."""
+    """What the server still sends until the connection is closed."""
     with sock, suppress(ConnectionResetError):
         while got := sock.recv(2**20):
             yield got

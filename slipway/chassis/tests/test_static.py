@@ -31,7 +31,7 @@ def names(target):
 
 
 def release(folder, text):
-    """Another release, which differs in its stylesheet: its hashed name."""
+    """Makes another release, with another stylesheet, and returns the stylesheet's hashed name."""
     (folder / "style.css").write_text(text)
     os.utime(folder / "style.css", ns=(0, int.from_bytes(text.encode())))
     return publish.hashed(folder, "style.css")

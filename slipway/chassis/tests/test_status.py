@@ -1,4 +1,4 @@
-"""`/status` tells the public next to nothing, and who has the token how the service is."""
+"""`/status` tells the public next to nothing, and a client with the token the state of the service."""
 
 import threading
 from dataclasses import replace

@@ -87,7 +87,7 @@ def test_where_there_is_no_epoll_connections_are_served_all_the_same(clients, mo
     monkeypatch.delattr(select, "epoll", raising=False)
     monkeypatch.setattr(selectors, "DefaultSelector", selectors.PollSelector)
     served = clients(turn=NEVER, rest=NEVER)
-    for _ in range(3):  # whose descriptors are those of the ones before
+    for _ in range(3):  # with the same descriptors as those before
         connections = [served.connect() for _ in range(5)]
         for _ in range(2):
             assert [ask(client) for client, _ in connections] == [b"a"] * 5

@@ -20,7 +20,7 @@ TRAFFIC = "/health/ready?for=traffic"
 
 @pytest.fixture
 def replica(settings, tmp_path):
-    """Makes one behind which the database can be taken away: `client.lost` is what its check raises then."""
+    """Makes a replica whose database can be taken away: `client.lost` is what its check then raises."""
 
     made = []
 
@@ -66,7 +66,7 @@ def wanted(client):
 
 @contextmanager
 def peer(status):
-    """A replica that says this of itself; one that never answers where it is None. Its host and port."""
+    """The host and port of a replica that answers with this status, or never if it is None."""
     if status is None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             yield f"127.0.0.1:{silent.getsockname()[1]}"

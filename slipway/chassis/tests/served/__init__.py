@@ -1,4 +1,4 @@
-"""A service that its tests start as production does, see test_serving.py."""
+"""A service that test_serving.py starts as production does."""
 
 import os
 import threading

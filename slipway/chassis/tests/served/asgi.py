@@ -1,4 +1,4 @@
-"""The same by ASGI."""
+"""The same service as an ASGI app."""
 
 import asyncio
 import os

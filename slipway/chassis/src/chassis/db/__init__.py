@@ -1,1 +1,1 @@
-"""Postgres: an engine whose every wait is bounded, migrations under a lock, and which revision the code needs."""
+"""Postgres: an engine that bounds every wait, migrations under a lock, and the revision that the code needs."""

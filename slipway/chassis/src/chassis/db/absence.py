@@ -1,26 +1,26 @@
-"""Postgres away, as readiness finds it: known to all of a server's processes, so that their requests need not find out.
+"""Whether Postgres is away, as readiness finds it: shared by a server's processes, so that no request has to find out.
 
-A short absence is waited out. One of over WAITED_OUT seconds lasts: from then on a request that needs a new connection
-fails at once, and one that waits for a server that says nothing is ended, so that threads are left for what needs no
-database. The first check that succeeds is the end of it.
+Requests wait out a short absence. Once it has lasted over WAITED_OUT seconds, a request that needs a new connection
+fails at once, and a request that waits for a silent server is ended, which leaves threads for requests that need no
+database. The first check that succeeds ends the absence.
 """
 
 import mmap
 from time import monotonic
 
-WAITED_OUT = 4.0  # seconds from the start of the first check that failed: a restart takes one, three when busy
-TRUST = 5.0  # seconds without a check, after which this knows nothing; a check takes three at most
+WAITED_OUT = 4.0  # seconds from the start of the first failed check: a restart takes one, three when busy
+TRUST = 5.0  # seconds without a check after which the state is unknown; a check takes three at most
 
 SINCE, LAST, SILENT, MISSED = range(4)
 
 
 class Absence:
     def __init__(self) -> None:
-        # Anonymous and shared: made before the fork, seen by every worker. By the clock that all processes share.
+        # Anonymous and shared: made before the fork, seen by every worker. Times are by a clock that they share.
         self.times = memoryview(mmap.mmap(-1, 32)).cast("d")
 
     def note(self, since: float, silent: bool) -> None:
-        """A check that began then has failed; `silent` where the server has not even refused."""
+        """Notes a failed check that began at `since`; `silent` if the server did not even refuse the connection."""
         now = monotonic()
         if not self.times[SINCE] or now - self.times[LAST] > TRUST:
             self.times[SINCE] = since
@@ -29,7 +29,7 @@ class Absence:
             self.times[SILENT] = now
 
     def postpone(self) -> None:
-        """A peer has the database: this replica gets no requests, and those that it has may wait for the network."""
+        """A peer has the database: this replica gets no new requests, and its current ones may wait for the network."""
         if self.times[SINCE]:
             self.times[SINCE] = monotonic()
 
@@ -45,5 +45,5 @@ class Absence:
         return self.lasts() and self.times[SILENT] > self.times[SINCE]
 
     def has_cut(self, used: float) -> bool:
-        """Whether a connection that was last used then may lead nowhere: there was a long silence since."""
+        """Whether a connection last used at `used` may be dead, since the server was silent for long afterwards."""
         return self.is_silent() or used < self.times[MISSED]

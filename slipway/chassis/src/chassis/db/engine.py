@@ -27,12 +27,12 @@ IDLE = 1.0  # seconds after which a pooled connection is tried before it is used
 
 
 class Session(orm.Session):
-    """Asks again, on a new connection, where the first statement of a transaction finds its own one dead.
+    """Retries the first statement of a transaction on a new connection if its own turns out to be dead.
 
-    A server that ends a session says so a moment later. Nothing was committed by then, and nothing read.
+    A server that ends a session says so a moment later. By then nothing was committed, and nothing read.
     """
 
-    if not TYPE_CHECKING:  # SQLAlchemy's own signatures say what comes of which statement
+    if not TYPE_CHECKING:  # SQLAlchemy's own signatures say what each statement returns
 
         def execute(self, *arguments: Any, **options: Any) -> Any:
             return self._ask(super().execute, *arguments, **options)
@@ -44,7 +44,7 @@ class Session(orm.Session):
             return self._ask(super().scalars, *arguments, **options)
 
     def _ask(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        first = not self.in_transaction()  # what add() was given is part of one, too
+        first = not self.in_transaction()  # an object given to add() is part of one, too
         try:
             return method(*arguments, **options)
         except sqlalchemy.exc.DBAPIError as error:
@@ -55,9 +55,9 @@ class Session(orm.Session):
 
 
 def create_engine(settings: Settings, absence: Absence | None = None, **options: Any) -> sqlalchemy.Engine:
-    """One engine a process; `options` go to SQLAlchemy.
+    """The engine of a process; `options` go to SQLAlchemy.
 
-    One that is told of an `absence` waits for the end of a short one, and not while it lasts.
+    With an `absence`, it waits for the end of a short one, and fails at once while a long one lasts.
     """
     waits.bound_every_wait(settings, absence)
     pool = {"pool_size": settings.web_threads, "max_overflow": 0}
@@ -90,14 +90,14 @@ def engine_url(address: Address) -> sqlalchemy.URL:
 
 
 class _Connect:
-    """Connects with the password that stands in its file now, and to the last address while none can be looked up.
+    """Connects with the password that its file holds now, and to the last address while the name can't be looked up.
 
-    While a password is being rotated, Postgres and the file differ for a moment: a refused one is
-    tried again as the file has it by then. So is a server that is not there, which may be restarting.
+    While a password is being rotated, Postgres and the file differ for a moment: after a refusal it reads the file and
+    tries again. It also retries a server that is not there, which may be restarting.
     """
 
     PAUSE, TIMEOUT = 0.1, 2.0  # seconds
-    RESTART = 1.5  # seconds, so that a 503 comes within two
+    RESTART = 1.5  # seconds, so that a 503 is sent within two
 
     def __init__(self, settings: Settings, address: waits.LastAddress, absence: Absence | None) -> None:
         self.password = SecretFile("DATABASE_PASSWORD", settings.database.password)
@@ -108,7 +108,7 @@ class _Connect:
         self, dialect: Any, record: object, arguments: list[Any], parameters: dict[str, Any]
     ) -> DriverConnection:
         begun = monotonic()
-        own: dict[str, Any] = {}  # the engine's own parameters are every thread's
+        own: dict[str, Any] = {}  # all threads share the engine's own parameters
         while True:
             if self.absence and self.absence.lasts():
                 raise psycopg2.OperationalError("Postgres has been away for a while")
@@ -129,7 +129,7 @@ class _Connect:
                 return connection
 
     def seconds_to_try(self, error: psycopg2.OperationalError) -> float:
-        """Seconds for which it is tried again where this is what came of it."""
+        """For how many seconds to retry after this error."""
         if "password authentication failed" in str(error):
             return self.TIMEOUT if self.password.path else 0.0
         starting = not waits.has_answered(error) or "the database system is" in str(error)
@@ -147,7 +147,7 @@ def _add_request_id(
 
 def _note_the_time(address: waits.LastAddress, connection: object, record: ConnectionPoolEntry) -> None:
     record.info["idle_since"] = now = monotonic()
-    if connection is not None:  # else it was given up
+    if connection is not None:  # None: the connection was given up
         address.answered[0] = now
 
 
@@ -158,16 +158,16 @@ def _find_out_whether_it_lives(
     record: ConnectionPoolEntry,
     proxy: object,
 ) -> None:
-    """Before a pooled connection is used: asks the server, but only where that can be of use.
+    """Checks a pooled connection before it is used, with a round trip only where that can help.
 
     A server that restarts or ends a session closes the socket or writes why, which the socket shows
-    without a round trip. What it can't show, a partition, takes longer than IDLE to come about.
+    without a round trip. A network partition, which it can't show, takes longer than IDLE to come about.
     """
     since = record.info.pop("idle_since", None)
     if since is None:
         return  # it has just been opened
     if absence and absence.has_cut(since):
-        raise sqlalchemy.exc.InvalidatePoolError("Postgres has been silent since it was used")
+        raise sqlalchemy.exc.InvalidatePoolError("Postgres has been silent since the connection was used")
     socket = select.poll()
     socket.register(connection.fileno(), select.POLLIN)
     if monotonic() - since > IDLE or socket.poll(0):
@@ -175,5 +175,5 @@ def _find_out_whether_it_lives(
             dialect.do_ping(connection)
         except psycopg2.Error as error:
             if not dialect.is_disconnect(error, connection, None):
-                raise  # it is there and does not answer: no new connection would
+                raise  # the server is there but does not answer: a new connection would not help
             raise sqlalchemy.exc.InvalidatePoolError(waits.reason(error)) from None  # a new one is opened

@@ -1,7 +1,7 @@
 """Alembic under an advisory lock: `python -m chassis.db.migrations upgrade`.
 
 A service keeps `migrations/versions/` and an `env.py` of one call, `migrations.run(metadata)`.
-Postgres runs a migration's DDL in its transaction, so that one that fails leaves nothing behind.
+Postgres runs a migration's DDL in its transaction, so a migration that fails leaves nothing behind.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from chassis.db.engine import engine_url
 from chassis.observe.exits import UNAVAILABLE, fail, settings_or_exit
 from chassis.settings import Settings
 
-# Rather than queueing behind a long query and every request behind the migration: fail, try again.
+# Fail and try again, rather than queue behind a long query while every request queues behind the migration.
 LOCK_TIMEOUT = "5s"
 
 log = logging.getLogger("migrations")
@@ -36,7 +36,7 @@ def upgrade(settings: Settings, directory: Path, revision: str = "head") -> None
 
 
 def connect(settings: Settings) -> Connection:
-    """A connection of one's own, with no statement timeout: a migration may take its time."""
+    """A separate connection without a statement timeout, since a migration may take long."""
     engine = sqlalchemy.create_engine(
         engine_url(settings.database),
         poolclass=sqlalchemy.NullPool,
@@ -49,7 +49,7 @@ def connect(settings: Settings) -> Connection:
 
 
 def run_command(connection: Connection, directory: Path, action: Callable[..., object], *arguments: str) -> None:
-    """Runs an Alembic command on the connection, alone among all migrators of this database."""
+    """Runs an Alembic command on the connection, while no other migrator of this database runs."""
     # Alembic and session locks both need the connection; the lock outlives each transaction.
     lock = "hashtext('alembic:' || current_database())"
     connection.execute(text("SET lock_timeout = 0"))
@@ -75,7 +75,7 @@ def config(directory: Path, connection: Connection | None = None) -> Config:
 
 
 def run(metadata: MetaData) -> None:
-    """All of a service's `env.py`: runs the migrations on the connection that was handed in."""
+    """All that a service's `env.py` does: runs the migrations on the connection passed in."""
     connection = context.config.attributes["connection"]
     context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
     with context.begin_transaction():
@@ -83,7 +83,7 @@ def run(metadata: MetaData) -> None:
 
 
 def move(settings: Config, target: str) -> None:
-    """To a revision, up or down, by its name, `head`, `base` or `-1`; prints where the database is then."""
+    """Moves up or down to a revision, given by name or as `head`, `base` or `-1`; prints where the database is then."""
     connection = settings.attributes["connection"]
     scripts = ScriptDirectory.from_config(settings)
     at = MigrationContext.configure(connection).get_current_revision()

@@ -21,8 +21,8 @@ class Revisions:
     def behind(self, current: set[str]) -> bool:
         """Whether a database at `current` lacks a migration of this code.
 
-        A revision that this code does not know is a later one: the release that follows has
-        migrated already, and this one goes on serving until it is replaced.
+        A revision that this code does not know is a later one: the next release has already migrated, and this one
+        keeps serving until it is replaced.
         """
         if not self.known:
             return False

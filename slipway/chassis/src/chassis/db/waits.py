@@ -1,8 +1,8 @@
-"""How this project speaks to libpq: every wait has a bound. No SQLAlchemy here: the entrypoint starts fast.
+"""How this project uses libpq: every wait has a bound. No SQLAlchemy here, so that the entrypoint starts fast.
 
-What is bounded, and by what: a refused or silent host by the connect timeout; a dead peer by TCP
-keepalives and `tcp_user_timeout` (tcp(7)); a slow statement or lock by Postgres itself; and a server
-that is frozen, whose kernel still acknowledges, by us, in psycopg2's wait callback, since no libpq setting helps.
+The bounds: the connect timeout for a host that refuses or is silent; TCP keepalives and `tcp_user_timeout` (tcp(7)) for
+a dead peer; Postgres itself for a slow statement or lock; and our wait callback in psycopg2 for a frozen server, whose
+kernel still acknowledges, so that no libpq setting helps.
 """
 
 import math
@@ -23,11 +23,11 @@ from psycopg2.extensions import connection as Connection
 from chassis.db.absence import Absence
 from chassis.settings import Settings
 
-# Over the statement timeout, so that Postgres is the one to cancel what is merely slow.
+# Added to the statement timeout, so that Postgres itself cancels a statement that is merely slow.
 WAIT_MARGIN = 1.0  # seconds
-QUICK = 0.001  # seconds: over what a statement by primary key takes
-LOOK = 0.5  # seconds between two looks at whether the server is known to say nothing
-SILENCE = 0.5  # seconds that a wait may take while it is known that the server says nothing
+QUICK = 0.001  # seconds: more than a statement by primary key takes
+LOOK = 0.5  # seconds between two checks of whether the server is known to be silent
+SILENCE = 0.5  # seconds that a wait may take while the server is known to be silent
 OVERDUE = "Postgres did not answer in time"
 
 _until: ContextVar[float] = ContextVar("postgres_until", default=float("inf"))
@@ -45,7 +45,7 @@ def connect_args(settings: Settings) -> dict[str, Any]:
         "keepalives_interval": 1,
         "keepalives_count": 2,
         "options": (
-            "-c DateStyle=ISO"  # psycopg2 would set it by itself, in a round trip that nothing bounds
+            "-c DateStyle=ISO"  # else psycopg2 sets it, in a round trip that nothing bounds
             f" -c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 2}"
             f" -c idle_in_transaction_session_timeout={milliseconds * 3}"
         ),
@@ -53,7 +53,7 @@ def connect_args(settings: Settings) -> dict[str, Any]:
 
 
 class _Bounds:
-    """This process's: psycopg2 knows one callback for all connections."""
+    """This process's bounds: psycopg2 has one callback for all connections."""
 
     limit = to_connect = math.inf  # seconds
     absence: Absence | None = None
@@ -62,7 +62,7 @@ class _Bounds:
 
 
 def bound_every_wait(settings: Settings, absence: Absence | None = None) -> None:
-    """Makes psycopg2 give up where libpq would wait for ever; it knows no COPY then (its manual, "green" mode)."""
+    """Makes psycopg2 give up where libpq would wait for ever; COPY does not work then (its manual, "green" mode)."""
     _Bounds.absence = absence or _Bounds.absence
     _Bounds.limit = settings.database_statement_timeout + WAIT_MARGIN
     _Bounds.to_connect = settings.database_connect_timeout
@@ -70,7 +70,7 @@ def bound_every_wait(settings: Settings, absence: Absence | None = None) -> None
 
 
 def announce_to(hand_over: Callable[[], None]) -> None:
-    """Called before a wait where waits have taken longer than QUICK of late, so that others need not wait with it."""
+    """Calls it before a wait if recent waits took longer than QUICK, so that other requests need not wait with it."""
     _Bounds.announce = hand_over
 
 
@@ -93,14 +93,14 @@ def _wait(connection: Connection) -> None:
 
 
 def _is_in_vain(begun: float) -> bool:
-    """Where it is known that the server says nothing, and nothing else bounds this wait."""
+    """Whether the server is known to be silent, and nothing else bounds this wait."""
     away = _Bounds.absence is not None and _Bounds.absence.is_silent()
     return away and begun < monotonic() - SILENCE and _until.get() == math.inf
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Bounds all that this thread waits for Postgres inside the block."""
+    """Bounds the time that this thread waits for Postgres inside the block."""
     token = _until.set(monotonic() + seconds)
     try:
         yield
@@ -109,26 +109,27 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def seconds_to_connect(allowed: int) -> int:
-    """What libpq's `connect_timeout` may be here, which knows whole seconds."""
+    """The value of libpq's `connect_timeout` here, in whole seconds."""
     return max(1, math.ceil(min(allowed, seconds_left())))
 
 
 def seconds_left() -> float:
-    """Until the end of the block that bounds this thread's waits; infinite outside of one."""
+    """Until the end of the block that bounds this thread's waits; infinite outside such a block."""
     return _until.get() - monotonic()
 
 
 def has_answered(error: BaseException) -> bool:
-    """Whether it was the server that said so: a refusal of a connection has no code, but a word that libpq gives."""
+    """Whether the server sent this error: a refused connection has no SQLSTATE, but the word FATAL in libpq's text."""
     original = getattr(error, "orig", None) or error
     return getattr(original, "pgcode", None) is not None or "FATAL" in str(original)
 
 
 class LastAddress:
-    """Where the database's name led to last, known to all forks: for while the resolver says nothing.
+    """The last address of the database's name, known to all forks, for use while the resolver is silent.
 
-    In a container the engine is the resolver, and one that is busy with images, or that restarts, may be silent for
-    seconds. Only trusted for TRUST seconds after the database has answered there: later, it may be another's.
+    In a container the engine is the resolver, and while it restarts or is busy with images it may be silent for
+    seconds. The address is trusted for TRUST seconds after the database has answered there; later it may be another
+    host's.
     """
 
     TRUST = 30.0  # seconds
@@ -139,14 +140,14 @@ class LastAddress:
         self.answered = memoryview(self.memory)[:8].cast("d")  # when, by the clock that all processes share
 
     def note(self, connection: Connection) -> None:
-        """The peer of a connection that has just been opened."""
+        """Notes the peer of a connection that has just been opened."""
         with socket.socket(fileno=os.dup(connection.fileno())) as its:
             if its.family != socket.AF_UNIX:
                 self.memory[8:] = its.getpeername()[0].encode().ljust(56, b"\0")
                 self.answered[0] = monotonic()
 
     def instead(self, error: BaseException) -> str | None:
-        """The address to connect to where this is how the lookup failed."""
+        """The address to connect to if the lookup failed because the resolver is silent; else None."""
         if self.SILENCE in str(error) and self.answered[0] > monotonic() - self.TRUST:
             return self.memory[8:].rstrip(b"\0").decode() or None
         return None

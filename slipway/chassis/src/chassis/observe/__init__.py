@@ -1,1 +1,1 @@
-"""What is seen of a service from outside: logs, request ids, metrics, its version and its operational routes."""
+"""What a service shows of itself: logs, request ids, metrics, its version and its operational routes."""

@@ -1,4 +1,4 @@
-"""How a program ends that can't go on: one line in the log, and an exit code (sysexits.h)."""
+"""How a program that can't go on ends: with one line in the log and an exit code (sysexits.h)."""
 
 import logging
 import sys
@@ -19,7 +19,7 @@ def fail(code: int, message: str) -> NoReturn:
 
 
 def settings_or_exit() -> Settings:
-    """The service's settings, with logs going out as they say; where they are wrong, CONFIG and one line."""
+    """Returns the service's settings, with logs set up by them; if they are wrong, exits with CONFIG and one line."""
     try:
         found = settings.of_service().load()
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stdout (https://12factor.net/logs), or text for people."""
+"""Logs: one JSON object per line on stdout (https://12factor.net/logs), or text for people."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ TEXT_LIMITS = (2500, 1000, 400, 100, 30)  # characters of one value, tried on a 
 HOST = socket.gethostname()
 SERVICE = os.environ.get("SERVICE", "")
 
-# What a LogRecord has of its own; everything else came in through `extra=`.
+# A LogRecord's own attributes; all others come from `extra=`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -33,12 +33,12 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
-# Of no use in a terminal, or in the access log's message already.
+# Of no use in a terminal, or already in the access log's message.
 _NOT_IN_TEXT = {"agent", "bytes", "client", "method", "path", "status"}
 
 
 class JSONFormatter(logging.Formatter):
-    """One object a line: `time` (UTC, RFC 3339), `level`, `logger`, `message`, then the rest.
+    """One object per line: `time` (UTC, RFC 3339), `level`, `logger`, `message`, then the rest.
 
     ASCII only, so that no line break, escape sequence or broken UTF-8 in a value can reach the
     terminal or start a second line.
@@ -68,18 +68,18 @@ class TextFormatter(logging.Formatter):
 
 
 class PipeHandler(logging.Handler):
-    """Writes lines to a pipe and never waits for its reader: a full one drops them, and says how many.
+    """Writes lines to a pipe and never waits for its reader: if the pipe is full, it drops lines and logs how many.
 
-    At most PIPE_BUF bytes go at a time, since only so much is written whole or not at all, and is not
-    mixed with another worker's (pipe(7)); a longer line is cut. The pipe is opened once more: the non-blocking
-    mode then is this handler's alone, and a print() elsewhere keeps waiting as it expects to.
+    It writes at most PIPE_BUF bytes at a time, since only so much is written whole or not at all, and is not mixed with
+    another worker's lines (pipe(7)); a longer line is cut. The pipe is opened a second time, so that the non-blocking
+    mode applies to this handler alone, and a print() elsewhere still blocks as it expects to.
 
-    A write gives up the interpreter and wakes the reader: a third of the time of a small request. After
-    `gather()`, lines within GATHER seconds of the last write are left to a thread of the handler's, which
-    writes them together. A warning, and what is worse, is written at once, with all before it.
+    A write releases the interpreter lock and wakes the reader, which takes a third of the time of a small request.
+    After `gather()`, lines within GATHER seconds of the last write are left to a thread of the handler, which writes
+    them together. A warning or worse is written at once, with all lines before it.
     """
 
-    GATHER = 0.01  # seconds: what a worker that is killed may owe to the log
+    GATHER = 0.01  # seconds: how much of its log a killed worker may lose
     MAX_WAITING = 1000  # lines that may wait
     lock: threading.RLock
 
@@ -88,11 +88,11 @@ class PipeHandler(logging.Handler):
         self.descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self.lines: deque[bytes] = deque()
         self.written = 0.0  # when it last wrote
-        self.waiting: threading.Event | None = None  # set while lines wait; None where none ever do
+        self.waiting: threading.Event | None = None  # set while lines wait; None before gather()
         self.dropped = 0
 
     def gather(self) -> None:
-        """Takes a thread of this process, so it is called after a fork."""
+        """Starts a thread in this process, so call it after a fork."""
         self.waiting = threading.Event()
         threading.Thread(target=self.write_later, args=(self.waiting,), name="log", daemon=True).start()
 
@@ -103,7 +103,7 @@ class PipeHandler(logging.Handler):
             self.flush()
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Without the handler's lock, which only a write needs: a thread that waits must not hold up the others."""
+        """Does not take the handler's lock, which only a write needs: a waiting thread must not hold up the others."""
         if passes := bool(self.filter(record)):
             self.emit(record)
         return passes
@@ -131,10 +131,10 @@ class PipeHandler(logging.Handler):
                 self.write(lines)
 
     def some(self) -> list[bytes]:
-        """The next lines, as many as are written whole."""
+        """The next lines, as many as one write takes whole."""
         lines: list[bytes] = []
         size = 0
-        with suppress(IndexError):  # none is left, or a signal's handler came between and wrote them
+        with suppress(IndexError):  # none is left, or a signal handler wrote them meanwhile
             while (size := size + len(line := self.lines.popleft())) <= PIPE_BUF or not lines:
                 lines.append(line)
             self.lines.appendleft(line)
@@ -149,7 +149,7 @@ class PipeHandler(logging.Handler):
         except BlockingIOError:
             self.dropped += len(lines)
         except BrokenPipeError:
-            pass  # the reader is gone, and there is nothing left to tell
+            pass  # the reader is gone, so nothing can be reported
 
     def line(self, record: logging.LogRecord) -> bytes:
         line = self.encode(record)
@@ -179,24 +179,24 @@ def shortened(record: logging.LogRecord, limit: int) -> logging.LogRecord:
 
 
 def handler() -> logging.Handler:
-    """For stdout: one that never blocks where it is a pipe, as in a container."""
+    """The handler for stdout: one that never blocks if stdout is a pipe, as in a container."""
     try:
         if stat.S_ISFIFO(os.fstat(1).st_mode):
             return PipeHandler(1)
     except OSError:
-        pass  # closed, or not ours to open: an ordinary one
+        pass  # closed, or not ours to open: use an ordinary handler
     return logging.StreamHandler(sys.stdout)
 
 
 def gather() -> None:
-    """In a process that serves requests, once it is forked: lines of the same moment are written together."""
+    """Makes a process that serves requests write lines of the same moment together; for use after the fork."""
     for each in logging.getLogger().handlers:
         if isinstance(each, PipeHandler):
             each.gather()
 
 
 def configure_early() -> None:
-    """From the environment alone, for a start whose settings may be wrong: a bad value counts as none."""
+    """Configures from the environment alone, for a start whose settings may be wrong: a bad value counts as not set."""
     level, format = os.environ.get("LOG_LEVEL", ""), os.environ.get("LOG_FORMAT", "")
     known = level in logging.getLevelNamesMapping()
     configure(level if known else "INFO", format or "json")
@@ -210,17 +210,17 @@ def configure(level: str = "INFO", format: str = "json") -> None:
     root.handlers[:] = [out]
     root.setLevel(level)
     logging.captureWarnings(True)
-    # What no line shows is not looked up for every line (docs.python.org/3/howto/logging.html#optimization).
+    # Skip lookups whose results no line shows (docs.python.org/3/howto/logging.html#optimization).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     if sys.version_info >= (3, 12):
         logging.logAsyncioTasks = False
-    # py-healthcheck logs each failed check as an error, once a probe; health.py logs the change.
+    # py-healthcheck logs each failed check as an error, at every probe; health.py logs the change.
     logging.getLogger("healthcheck").setLevel(logging.CRITICAL)
 
 
 def info(log: logging.Logger, message: str, fields: Mapping[str, object]) -> None:
-    """`log.info(message, extra=fields)`, in a third of the time where our pipe is all that would see a record."""
+    """`log.info(message, extra=fields)`, in a third of the time if our pipe alone would see the record."""
     if (pipe := _only_pipe(log)) and log.isEnabledFor(logging.INFO):
         line = _line(time(), "INFO", log.name, message)
         line.update(fields)
@@ -240,7 +240,7 @@ def _only_pipe(log: logging.Logger) -> PipeHandler | None:
 
 
 def _line(created: float, level: str, logger: str, message: str) -> dict[str, object]:
-    """What each line begins with."""
+    """The fields that every line begins with."""
     line: dict[str, object] = {
         "time": _timestamp(created),
         "level": level,
@@ -256,7 +256,7 @@ def _line(created: float, level: str, logger: str, message: str) -> dict[str, ob
 
 
 def _encode(line: dict[str, object]) -> bytes:
-    """As JSON in ASCII: by msgspec, and what that would write in UTF-8 or in a way of its own by json."""
+    """As JSON in ASCII: with msgspec, or with json where msgspec would write UTF-8 or a format of its own."""
     if _PLAIN.issuperset(map(type, line.values())):
         with suppress(UnicodeEncodeError, OverflowError):  # half a surrogate pair, an integer over 64 bits
             if (text := msgspec.json.encode(line)).isascii():

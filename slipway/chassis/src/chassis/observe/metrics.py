@@ -1,4 +1,4 @@
-"""Prometheus text: requests and their seconds by route, all workers' added up."""
+"""Prometheus text: requests and their durations by route, summed over all workers."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from prometheus_client.mmap_dict import MmapedDict
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-LOCK_WAIT = 1.0  # seconds: the one that waits starts the workers
+LOCK_WAIT = 1.0  # seconds: the process that waits may be the one that starts the workers
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
 REQUESTS = Counter("http_requests", "Requests answered.", ["method", "route", "status"])
@@ -22,7 +22,7 @@ SECONDS = Histogram("http_request_seconds", "Seconds to answer.", ["route"], buc
 
 
 def text() -> bytes:
-    """All workers' counters added up, where server.py made them a place; else this process's."""
+    """The sum of all workers' counters if server.py has made a directory for them; else this process's."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return exposition.generate_latest(REGISTRY)
     with _files(fcntl.LOCK_SH) as folder:
@@ -30,7 +30,7 @@ def text() -> bytes:
 
 
 class _Counters:
-    """All processes' files, as a registry. One that a process has just opened is empty for a moment."""
+    """All processes' files, as a registry. A file that a process has just opened is empty for a moment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,16 +42,16 @@ class _Counters:
 
 
 def keep_counts() -> None:
-    """Adds what processes counted that are gone to one file of each kind, and deletes theirs of 64 kB each.
+    """Adds the counts of processes that have ended to one file of each kind, and deletes their files of 64 kB each.
 
-    For the server's first process alone: were it killed between the two, all would end with it.
+    Only for the server's first process: if it is killed between the two steps, all processes end with it.
     """
     with _files(fcntl.LOCK_EX) as folder:
         for path in folder.glob("*_*.db"):
             kind, _, pid = path.stem.rpartition("_")
             if not pid.isdecimal() or _lives(int(pid)):
                 continue
-            if path.stat().st_size and not kind.startswith("gauge"):  # which says what is, not what was
+            if path.stat().st_size and not kind.startswith("gauge"):  # a gauge says what is, not what was
                 sums = MmapedDict(str(folder / f"{kind}_ended.db"))
                 for key, value, *_ in list(MmapedDict.read_all_values_from_file(str(path))):
                     sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
@@ -61,7 +61,7 @@ def keep_counts() -> None:
 
 @contextmanager
 def _files(lock: int) -> Iterator[Path]:
-    """The counters' directory, in which no count is moved while another process reads."""
+    """Locks and yields the counters' directory, so that no count is moved while another process reads."""
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     with (folder / "lock").open("a") as file:
         until = monotonic() + LOCK_WAIT
@@ -87,10 +87,10 @@ def _lives(pid: int) -> bool:
 
 
 def count(method: str, route: str, status: int, seconds: float) -> None:
-    """One request, by a route of the app's.
+    """Counts one request under its route in the app.
 
-    A client may make up a method, and what it asks another service through the app a status: both are taken from a
-    set, since each value of a label is a time series for ever.
+    A client may make up a method, and another service whose answer the app passes on may make up a status: both are
+    limited to a set, since each label value is a time series for ever.
     """
     requests, took = _series(
         method if method in METHODS else "other", route, status if 100 <= status < 600 else "other"

@@ -1,6 +1,6 @@
-"""One id a request: taken from `X-Request-ID` where it is well formed, else made here.
+"""One id per request: taken from `X-Request-ID` if it is well formed, else made here.
 
-It stands in every log line of the request, in the response's header, and in the comment on its SQL.
+It appears in every log line of the request, in the response's headers and in a comment on its SQL.
 """
 
 import re
@@ -47,7 +47,7 @@ def chosen(given: str) -> str:
 
 
 def init_app(app: "Flask") -> None:
-    app.wsgi_app = RequestID(app.wsgi_app)  # type: ignore[method-assign] # as Flask has it wrapped
+    app.wsgi_app = RequestID(app.wsgi_app)  # type: ignore[method-assign] # as Flask documents it
 
 
 def current() -> str | None:

@@ -1,17 +1,17 @@
-"""The operational routes: what the proxy, monitoring and operators ask a service. Named once, here."""
+"""The operational routes, which the proxy, monitoring and operators request. Named once, here."""
 
 LIVE, READY = "/health/live", "/health/ready"
 METRICS, STATUS, VERSION = "/metrics", "/status", "/version"
 
-# Asked again and again: logged only where they fail, and no part of what people do.
+# Requested again and again: logged only if they fail, and left out of the traffic figures.
 POLLED = {LIVE, READY, METRICS, STATUS}
 
-# Asked from inside the network, so that they lie beside a service's prefix and not below it.
+# Requested from inside the network, so they lie beside a service's prefix and not below it.
 INTERNAL = ("/health", METRICS)
 
 
 def is_polled(path: str) -> bool:
-    """With its query or without."""
+    """Whether the path, with or without its query, is polled."""
     return path.partition("?")[0] in POLLED
 
 

@@ -1,8 +1,8 @@
 """What happened in the last quarter of an hour, in memory that the server's processes share.
 
-Requests, errors and the database's round trips, in steps of ten seconds. Each process counts in a part
-of its own, without a lock between them, and a reader adds the parts up; what a worker counted stays
-when it ends. With over PARTS workers two share a part, and may now and then lose a count to each other.
+Requests, errors and the database's round trips, in steps of ten seconds. Each process counts in its own part, without a
+lock between processes, and a reader adds the parts up; a worker's counts stay when it ends. With more than PARTS
+workers, two share a part and may occasionally lose a count.
 """
 
 import mmap
@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
 
 _SLOT = struct.Struct("=qIIdIId")  # which step since 1970, then a Step
-_REQUESTS, _PINGS = struct.calcsize("=q"), struct.calcsize("=qIId")  # where in it each is counted, by a _COUNT
+_REQUESTS, _PINGS = struct.calcsize("=q"), struct.calcsize("=qIId")  # the offsets of the _COUNTs in it
 _COUNT = struct.Struct("=IId")
 # Anonymous and shared: made before the fork, seen by every worker.
 _memory = mmap.mmap(-1, _SLOT.size * STEPS * PARTS)
@@ -43,17 +43,17 @@ def count_request(seconds: float, failed: bool) -> None:
 
 
 def count_ping(seconds: float) -> None:
-    """A round trip to the database."""
+    """Counts a round trip to the database."""
     _count(_PINGS, 1, 0, seconds)
 
 
 def count_lost_ping() -> None:
-    """A round trip to the database that came to nothing."""
+    """Counts a round trip to the database that failed."""
     _count(_PINGS, 0, 1, 0.0)
 
 
 def read() -> list[Step]:
-    """The last STEPS steps, the oldest first; the last one is not over."""
+    """The last STEPS steps, oldest first; the last one is not over yet."""
     now = int(time()) // STEP
     sums = {step: Step() for step in range(now - STEPS + 1, now + 1)}
     for step, *counts in _SLOT.iter_unpack(_memory):

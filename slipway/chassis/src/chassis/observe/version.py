@@ -1,4 +1,4 @@
-"""What runs here, as the image's build says it."""
+"""What runs here, as recorded when the image was built."""
 
 import os
 

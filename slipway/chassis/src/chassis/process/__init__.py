@@ -1,1 +1,1 @@
-"""What containers run: the entrypoint, the job of a release, a worker's rounds, and how their health is told."""
+"""What containers run: the entrypoint, a release's job, a worker's rounds, and their health checks."""

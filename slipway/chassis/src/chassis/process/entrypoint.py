@@ -2,9 +2,8 @@
 
     ENTRYPOINT ["tini", "--", "python", "-m", "chassis.process.entrypoint"]
 
-Exit codes: the command's own; 78 (EX_CONFIG, sysexits.h) for settings that are wrong; 69
-(EX_UNAVAILABLE) for a database that can't be used; 126 and 127 as a shell's for a command that
-can't be run or found.
+Exit codes: the command's own; 78 (EX_CONFIG, sysexits.h) for wrong settings; 69 (EX_UNAVAILABLE) for a database that
+can't be used; 126 and 127, as in a shell, for a command that can't be run or found.
 """
 
 import logging
@@ -65,10 +64,10 @@ def needs_database(command: list[str]) -> bool:
 def wait_for_postgres(settings: Settings) -> None:
     """Returns once Postgres has answered an authenticated query.
 
-    Raises Unusable at once for what never heals (a wrong password, no such role or database), and
+    Raises Unusable at once for an error that waiting can't fix (a wrong password, no such role or database), and
     after DATABASE_WAIT seconds for everything else.
     """
-    # Imported here: a command that needs no database starts without them.
+    # Imported here, so that a command that needs no database starts without them.
     import psycopg2
 
     from chassis.db import waits
@@ -98,9 +97,9 @@ def wait_for_postgres(settings: Settings) -> None:
 
 
 def permanent(message: str) -> str | None:
-    """What to do about an error that no waiting heals; None for one that may heal.
+    """What to do about an error that waiting can't fix; None for one that may pass.
 
-    By libpq's text: an error while connecting carries no SQLSTATE to Python (psycopg2 issue 1151).
+    Goes by libpq's text: an error while connecting carries no SQLSTATE to Python (psycopg2 issue 1151).
     """
     if "password authentication failed" in message or "no password supplied" in message:
         return "Postgres refused the password: check DATABASE_PASSWORD or DATABASE_PASSWORD_FILE"

@@ -1,7 +1,7 @@
-"""How a program that serves no HTTP says that it is well: a file with the moment until which it is.
+"""How a program that serves no HTTP reports that it is healthy: a file with the time until which it is.
 
-As the container's health check, exit 0 while that lies ahead. Run every few seconds, so it starts
-fast: `python -I -S`, and nothing imported but what the interpreter has loaded anyway.
+As the container's health check, it exits 0 until that time. It runs every few seconds, so it starts fast:
+`python -I -S`, and no imports beyond what the interpreter has loaded anyway.
 """
 
 import os
@@ -12,7 +12,7 @@ FILE = "/tmp/heartbeat"  # noqa: S108 - the container's own, in memory
 
 
 def beat(seconds: float) -> None:
-    """Promises another beat, or the end, within so many seconds."""
+    """Promises another beat, or the program's end, within that many seconds."""
     unfinished = f"{FILE}.{os.getpid()}"  # without containers, workers share the folder
     with open(unfinished, "w") as file:  # noqa: PTH123 - pathlib takes 10 ms to import
         file.write(str(time.time() + seconds))

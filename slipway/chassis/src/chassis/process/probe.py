@@ -1,7 +1,7 @@
-"""The container's health check: exit 0 where `/health/ready` (or the path given) answers 200.
+"""The container's health check: exits 0 if `/health/ready` (or the path given) answers 200.
 
-Run every few seconds, so it starts fast: `python -I -S` and the bare socket module, 21 ms of CPU
-where urllib takes 68. The port is PORT, 8000 unless set.
+It runs every few seconds, so it starts fast: `python -I -S` and the bare socket module take 21 ms of CPU, urllib 68.
+The port is PORT, 8000 unless set.
 """
 
 import _socket

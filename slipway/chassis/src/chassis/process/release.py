@@ -1,7 +1,7 @@
 """What a release does once, before its first replica: `python -m chassis.process.release /srv/static`.
 
-Its static files are laid where the proxy serves them from, then its migrations run. Without the
-first it would still serve, the app sending its own files, so that only the second can stop it.
+It publishes its static files where the proxy serves them from, then runs its migrations. If publishing fails, the app
+still serves its own files, so only a failed migration stops the release.
 """
 
 import logging
@@ -24,7 +24,7 @@ def main(root: str) -> None:
         new = publish.publish({"": package / "static", "chassis": publish.OWN}, target)
         log.info("static files published", extra={"new": new})
     except OSError as error:
-        log.warning("static files can't be published, so that the app serves its own: %s", error)
+        log.warning("static files can't be published, so the app serves its own: %s", error)
     if settings.uses_database:
         from chassis.db import migrations
 

@@ -1,13 +1,12 @@
-"""For programs that are no web server: stop on SIGTERM and SIGINT, and clean up.
+"""For programs that are not web servers: stop on SIGTERM and SIGINT, and clean up.
 
     with worker.until_signal() as stop:
         while not stop.wait(60):
             work()
     # here, or in a `finally`: close what was opened
 
-`python -m chassis.process.worker` runs `main(settings)` of the package SERVICE's `main.py`; a worker goes
-through its rounds by `for number in worker.every(60)`. Under gunicorn the server handles signals,
-and this is not for it.
+`python -m chassis.process.worker` runs `main(settings)` from `main.py` of the package SERVICE; a worker loops over its
+rounds with `for number in worker.every(60)`. Not for use under gunicorn, which handles signals itself.
 """
 
 import importlib
@@ -37,7 +36,7 @@ def until_signal(settings: Settings | None = None) -> Iterator[threading.Event]:
 
     The first signal interrupts nothing: the work at hand is finished, then `wait()` returns True.
     The second raises SystemExit(128 + its number) wherever the main thread is, so `finally` still runs.
-    Logs go out as the settings say, and stay as they are where they go out already.
+    Logging follows the settings; without them, logging that is already configured stays as it is.
     """
     if settings:
         logs.configure(settings.log_level, settings.log_format)
@@ -60,9 +59,9 @@ def until_signal(settings: Settings | None = None) -> Iterator[threading.Event]:
 
 
 def every(seconds: float, round: float = ROUND) -> Iterator[int]:
-    """The numbers of rounds, so many seconds apart, until the first SIGTERM or SIGINT.
+    """Yields the numbers of rounds, `seconds` apart, until the first SIGTERM or SIGINT.
 
-    Each round beats the heart: a round over `round` seconds turns the container unhealthy.
+    Each round updates the heartbeat: a round of over `round` seconds turns the container unhealthy.
     """
     with until_signal() as stop:
         for number in itertools.count(1):
@@ -74,7 +73,7 @@ def every(seconds: float, round: float = ROUND) -> Iterator[int]:
 
 
 def main() -> None:
-    """Settings that are wrong end it with one line; what `main` raises, with a traceback in the log."""
+    """Wrong settings end it with one line, an exception from `main` with a traceback in the log."""
     settings, name = settings_or_exit(), os.environ["SERVICE"]
     try:
         importlib.import_module(f"{name}.main").main(settings)

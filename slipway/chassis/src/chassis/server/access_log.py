@@ -1,4 +1,4 @@
-"""gunicorn's logs through ours."""
+"""gunicorn's logs, passed to ours."""
 
 from collections.abc import MutableMapping
 from datetime import timedelta
@@ -11,7 +11,7 @@ from chassis.observe import logs, routes
 
 
 class Logger(glogging.Logger):
-    """gunicorn's logs through ours. Built from values: a format string makes broken JSON."""
+    """Passes gunicorn's logs to ours. Lines are built from values: a format string makes broken JSON."""
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)

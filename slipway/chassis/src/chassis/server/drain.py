@@ -1,4 +1,4 @@
-"""The drain: between SIGTERM and the end, the moment of its start, shared by the server's processes."""
+"""The drain, between SIGTERM and the end: when it started, shared by the server's processes."""
 
 import mmap
 import struct
@@ -17,5 +17,5 @@ def started() -> bool:
 
 
 def seconds() -> float:
-    """How long the drain has lasted; 0 where none has started."""
+    """How long the drain has lasted; 0 if none has started."""
     return monotonic() - struct.unpack_from("d", _started)[0] if started() else 0.0

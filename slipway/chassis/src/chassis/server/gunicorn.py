@@ -19,7 +19,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers import base
 
-from chassis.observe import logs, timeseries  # noqa: F401 - timeseries has its memory before the fork
+from chassis.observe import logs, timeseries  # noqa: F401 - timeseries must have its memory before the fork
 from chassis.observe.exits import settings_or_exit
 from chassis.server import drain, shm, sizing
 from chassis.server.access_log import Logger
@@ -38,7 +38,7 @@ def configure(namespace: dict[str, Any], wsgi_app: str, asgi: bool = False) -> N
         namespace.update(ASGI)
 
 
-# Requests share a thread there: chassis.web.asgi ends one that hangs.
+# Requests share a thread there; chassis.web.asgi ends a request that hangs.
 ASGI = {
     "worker_class": "chassis.server.asgi_worker.Worker",
     "threads": 1,
@@ -58,15 +58,15 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "threads": settings.web_threads,
         "preload_app": True,  # one import, shared memory; an engine lets go of its connections at the fork
         "graceful_timeout": settings.graceful_timeout,
-        "keepalive": 75,  # over the proxy's, so that the proxy is the one to close an idle connection
-        "limit_request_field_size": 20480,  # over the proxy's for all of them, whose answer is a page
-        "timeout": 30,  # a worker whose main loop stalls; a stuck request is the watchdog's
+        "keepalive": 75,  # longer than the proxy's, so that the proxy closes an idle connection first
+        "limit_request_field_size": 20480,  # over the proxy's limit for all fields together, whose answer is a page
+        "timeout": 30,  # for a worker whose main loop stalls; the watchdog handles a stuck request
         "worker_tmp_dir": shm.FOLDER,  # a heartbeat on a disk can block
-        "control_socket_disable": True,  # it wants a writable root file system
+        "control_socket_disable": True,  # it needs a writable root file system
         "accesslog": "-",
         "loglevel": settings.log_level,
         "logger_class": Logger,
-        "forwarded_allow_ips": "",  # X-Forwarded-* are the app's business, by TRUSTED_PROXIES
+        "forwarded_allow_ips": "",  # the app handles X-Forwarded-*, by TRUSTED_PROXIES
         "proc_name": os.environ.get("SERVICE", "gunicorn"),
         "when_ready": lambda server: ready(server, settings),
         "post_worker_init": lambda worker: start_worker(worker, watchdog, settings),
@@ -79,8 +79,8 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
 
 
 def ready(server: Arbiter, settings: Settings) -> None:
-    # What is loaded stays: the collector need not touch it, so that forks share its memory, and
-    # the end of a process takes 15 ms instead of 150.
+    # What is loaded stays loaded: the collector need not touch it, so forks share its memory, and a process ends in 15
+    # ms instead of 150.
     gc.freeze()
     drain_on_signal(server, settings.drain_delay)
 
@@ -97,21 +97,21 @@ def start_worker(worker: base.Worker, watchdog: Watchdog, settings: Settings) ->
 
 
 def raise_oom_score(score: Path = Path("/proc/self/oom_score_adj")) -> None:
-    """Where memory runs out, the kernel ends a worker, which is replaced, and never the master with all of them.
+    """If memory runs out, makes the kernel kill a worker, which is replaced, and never the master with all of them.
 
-    It ends the largest, and while that dies, often the next: by half of the limit, a worker counts for more
-    (proc_pid_oom_score_adj(5)).
+    The kernel kills the largest process and, while that dies, often the next: this makes a worker count for half of the
+    memory limit more (proc_pid_oom_score_adj(5)).
     """
     with suppress(OSError):  # a sandbox without it
         score.write_text(str(min(1000, int(score.read_text()) + 500)))
 
 
 def drain_on_signal(server: Arbiter, delay: float) -> None:
-    """SIGTERM or SIGINT: readiness turns 503, and `delay` seconds later gunicorn's graceful stop.
+    """On SIGTERM or SIGINT readiness turns 503, and `delay` seconds later gunicorn stops gracefully.
 
     gunicorn stops accepting the moment it handles SIGTERM, and no hook fires before that, while a
-    proxy still sends requests until its next probe. So the signal is kept back for the delay, with
-    the listener open. A second signal stops at once, whatever is in flight.
+    proxy still sends requests until its next probe. So the signal is held back for the delay, with the listener open. A
+    second signal stops at once, whatever is in flight.
     """
     graceful, quick = handler_of(signal.SIGTERM), handler_of(signal.SIGQUIT)
 
@@ -137,7 +137,7 @@ def drain_on_signal(server: Arbiter, delay: float) -> None:
 
 
 def handler_of(number: signal.Signals) -> Callable[[int, FrameType | None], object]:
-    """gunicorn's own, which is set by the time it is ready."""
+    """gunicorn's own handler, which is set by the time the server is ready."""
     handler = signal.getsignal(number)
     if not callable(handler):
         raise RuntimeError(f"gunicorn does not handle {number.name}")
@@ -151,10 +151,10 @@ def share_metrics() -> None:
 
 
 def keep_counts() -> None:
-    """What fails here ends no server: the next worker's end tries again."""
-    from chassis.observe import metrics  # which makes prometheus_client look for the directory
+    """A failure here does not end the server: it is tried again when the next worker ends."""
+    from chassis.observe import metrics  # this import makes prometheus_client look for the directory
 
     try:
         metrics.keep_counts()
     except Exception:
-        logging.getLogger("metrics").exception("the counters of workers that ended are still files of their own")
+        logging.getLogger("metrics").exception("the counters of workers that ended could not be merged")

@@ -1,5 +1,5 @@
-"""Where files lie in memory: Linux has a folder for them, other systems put them with the temporary ones."""
+"""The folder for files in memory: Linux has one, other systems put them with the temporary files."""
 
 from pathlib import Path
 
-FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - what is in it has a name of its own
+FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - each file in it has a name of its own

@@ -1,4 +1,4 @@
-"""How many workers a container gets, by what its cgroup grants it."""
+"""How many workers a container gets, by the limits of its cgroup."""
 
 import math
 import os
@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 MAX_WORKERS = 4
-WORKER_MEMORY = 96 * 2**20  # bytes: a worker starts with 15 MB of its own, and its requests want room
+WORKER_MEMORY = 96 * 2**20  # bytes: a worker starts with 15 MB of its own, and its requests need room
 
 
 def workers() -> int:
-    """One worker a CPU and WORKER_MEMORY that the container may use: two at the least, so that one can die."""
+    """One worker per CPU and per WORKER_MEMORY that the container may use, but at least two, so that one can die."""
     return int(min(MAX_WORKERS, max(2, min(math.ceil(cpus()), memory() / WORKER_MEMORY))))
 
 

@@ -1,10 +1,10 @@
 """A worker's threads: a leader serves all connections in turn, until a request takes long.
 
-Where many threads of one interpreter are at work, each system call hands it on by lot: a small request pays for
-several changes of threads, and the unlucky one waits for long. In the pattern Leader/Followers (Schmidt et al., POSA 2,
-2000) one thread waits for all connections and the others for its place. Here the leader also serves what it found,
-in the order in which it came. Only when a request takes over TURN, or says that it will wait, a deputy takes
-the lead, and the request is finished beside it. So quick requests share one thread, and eight slow ones have eight.
+When many threads of one interpreter are busy, each system call passes it to an arbitrary thread: a small request pays
+for several thread switches, and an unlucky one waits for long. In the Leader/Followers pattern (Schmidt et al., POSA
+2, 2000) one thread waits for all connections, and the others wait to take its place. Here the leader also serves what
+it finds, in order of arrival. Only when a request takes longer than TURN, or announces a wait, does a deputy take the
+lead, while the former leader finishes the request. So quick requests share one thread, and eight slow ones have eight.
 """
 
 import logging
@@ -21,7 +21,7 @@ from typing import Any
 
 from gunicorn.workers import gthread
 
-TURN = 0.005  # seconds that a request may take before the others no longer wait for it
+TURN = 0.005  # seconds that a request may take before the others stop waiting for it
 REST = 1.0  # seconds that a connection stays here for its next request
 DEFER: object = gthread._DEFER  # type: ignore[attr-defined] # gunicorn's mark of a connection that sent nothing
 READ = 1  # select.EPOLLIN, selectors.EVENT_READ
@@ -29,13 +29,13 @@ QUIET = 10  # times that the deputy looks and finds no new request, before it sl
 
 
 class Poller:
-    """What is used here of select.epoll, for development on a system that has none, such as macOS."""
+    """The part of select.epoll that is used here, for development on a system without it, such as macOS."""
 
     def __init__(self) -> None:
         self.selector = selectors.DefaultSelector()
 
     def register(self, descriptor: int, events: int) -> None:
-        with suppress(KeyError):  # a former connection's that was closed
+        with suppress(KeyError):  # of an earlier connection, which was closed
             self.selector.unregister(descriptor)
         self.selector.register(descriptor, events)
 
@@ -48,10 +48,10 @@ class Poller:
 
 
 class LeaderPool:
-    """Threads that call `handle(connection)` for each request, and `done(connection, future)` with what came of it.
+    """Threads that call `handle(connection)` for each request, and `done(connection, future)` with the outcome.
 
-    A connection is gunicorn's TConn. One that `handle` kept (True) stays here for its next request; it is done after
-    `rest` seconds without one. So is a new one that sends nothing, with gunicorn's mark for that.
+    A connection is gunicorn's TConn. If `handle` returns True, the connection stays here for its next request, and is
+    done after `rest` seconds without one. So is a new connection that sends nothing, with gunicorn's mark for that.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class LeaderPool:
     ) -> None:
         self.handle, self.done, self.turn, self.rest = handle, done, turn, rest
         self.ready: deque[Any] = deque()  # connections in the order in which they brought a request
-        self.resting: dict[int, tuple[Any, float]] = {}  # the others by descriptor, and until when; the oldest first
+        self.resting: dict[int, tuple[Any, float]] = {}  # the others by descriptor, with their deadlines; oldest first
         self.bell, self.rope = os.pipe()
         for end in (self.bell, self.rope):
             os.set_blocking(end, False)
         self.poller = select.epoll() if hasattr(select, "epoll") else Poller()
         self.poller.register(self.bell, READ)
         self.asleep = self.closed = False
-        self.lock = threading.Lock()  # of the next three; without it, the leader may read them
+        self.lock = threading.Lock()  # of the next three; the leader may read them without it
         self.leader: int | None = None  # a thread's id
         self.serving: Any = None  # the leader's connection
-        self.began = 0.0  # when that one's request did
+        self.began = 0.0  # when that connection's request began
         self.deputy = threading.Lock()
         self.wanted = threading.Event()  # no thread leads
         self.busy = threading.Event()  # a request has begun since the deputy fell asleep
@@ -82,14 +82,14 @@ class LeaderPool:
             threading.Thread(target=self.work, name=f"request-{number}", daemon=True).start()
 
     def put(self, connection: Any) -> None:
-        """From another thread: a connection that brings a request, or may."""
+        """Takes, from another thread, a connection that has a request or may have one."""
         connection.polled = False
         self.ready.append(connection)
         if self.asleep:
             self.ring()
 
     def let_go(self) -> None:
-        """Kept connections are done, now and from now on; new ones get gunicorn's time to send their request."""
+        """From now on, kept connections are done at once; new ones get gunicorn's time to send their request."""
         self.rest = 0.0
         self.ring()
 
@@ -102,7 +102,7 @@ class LeaderPool:
             os.write(self.rope, b"!")
 
     def hand_over(self) -> None:
-        """For a request that is about to wait: the others need not wait with it."""
+        """For a request that is about to wait, so that the others need not wait with it."""
         if self.serving and self.leader == threading.get_ident():
             self.step_down()
 
@@ -112,12 +112,12 @@ class LeaderPool:
                 self.stand_by()
             try:
                 self.lead()
-            except Exception:  # such as no memory left: what it was about is lost, the rest goes on
+            except Exception:  # such as no memory left: its connection is lost, the rest goes on
                 logging.getLogger("pool").critical("a thread lost its connection", exc_info=True)
             self.step_down()
 
     def stand_by(self) -> None:
-        """Returns as the leader."""
+        """Waits, and returns as the leader."""
         quiet, last = 0, 0.0
         while not self.takes_the_lead():
             quiet, last = (quiet + 1 if last == self.began else 0), self.began
@@ -128,7 +128,7 @@ class LeaderPool:
             self.wanted.wait(self.turn)
 
     def takes_the_lead(self) -> bool:
-        """Where there is no leader, or where it has a request that takes too long."""
+        """Takes the lead if there is no leader, or if its request takes too long."""
         with self.lock:
             if self.leader and not (self.serving and monotonic() - self.began >= self.turn):
                 return False
@@ -146,14 +146,14 @@ class LeaderPool:
                 self.busy.set()
 
     def lead(self) -> None:
-        """Until another does, or the end."""
+        """Leads until another thread does, or until the end."""
         while self.leader == threading.get_ident() and (connection := self.next_connection()):
             self.serve(connection)
 
     def next_connection(self) -> Any:
         """The connection whose turn it is; None at the end."""
         while not self.closed:
-            self.asleep = True  # before the look at `ready`: put() looks in the other order
+            self.asleep = True  # set before `ready` is read: put() goes in the other order
             events = self.poller.poll(0 if self.ready else self.until_one_has_rested())
             self.asleep = False
             for descriptor, _ in events:
@@ -168,7 +168,7 @@ class LeaderPool:
                 connection = self.ready.popleft()
                 if connection.data_ready or not (self.rest or connection.initialized):
                     return connection
-                self.let_rest(connection)  # no thread is taken by one that has not sent anything
+                self.let_rest(connection)  # a connection that has sent nothing takes no thread
         return None
 
     def serve(self, connection: Any) -> None:
@@ -204,7 +204,7 @@ class LeaderPool:
         self.resting[descriptor] = connection, monotonic() + self.rest
 
     def leave_alone(self, connection: Any) -> None:
-        """Its socket wakes no leader from here on."""
+        """From here on, its socket wakes no leader."""
         if connection and connection.polled:
             connection.polled = False
             with suppress(OSError, ValueError):  # closed meanwhile

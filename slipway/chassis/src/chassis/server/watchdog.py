@@ -1,4 +1,4 @@
-"""Hung requests: what gunicorn under gthread does not see, and ends never."""
+"""Hung requests, which gunicorn under gthread neither notices nor ends."""
 
 import functools
 import logging
@@ -24,22 +24,22 @@ HUNG_GRACE = 5.0  # seconds that a hung request's neighbours get to finish
 
 
 class Watchdog:
-    """Ends a worker one of whose requests hangs, with that request's stack in the log.
+    """Ends a worker with a hung request, and logs that request's stack.
 
     gunicorn's `timeout` watches the worker's main loop only: under gthread a stuck request holds
-    its thread for ever. The worker stops accepting, its other requests get HUNG_GRACE seconds, and
-    gunicorn starts another in its place.
+    its thread for ever. The worker stops accepting, its other requests get HUNG_GRACE seconds, and gunicorn starts
+    another worker in its place.
 
-    What a request waits for its client does not count, see ClientsTurn.
+    The time that a request waits for its client does not count, see ClientsTurn.
     """
 
-    running: ClassVar[dict[int, tuple[float, Request]]] = {}  # by thread: since when, infinite at a pause
+    running: ClassVar[dict[int, tuple[float, Request]]] = {}  # by thread: since when, infinite while paused
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
     def enter(self, worker: Worker, request: Request) -> None:
-        logs.request_id.set(None)  # the thread's last request is over, this one has none yet
+        logs.request_id.set(None)  # the thread's last request is over, this one has no id yet
         self.running[threading.get_ident()] = monotonic(), request
 
     def leave(self, worker: Worker, request: Request, environ: dict[str, Any], response: object) -> None:
@@ -94,7 +94,7 @@ class ClientsTurn:
             Watchdog.running[self.thread] = self.paused = math.inf, request
 
     def __exit__(self, *_: object) -> None:
-        if self.paused and Watchdog.running.get(self.thread) is self.paused:  # it was not ended meanwhile
+        if self.paused and Watchdog.running.get(self.thread) is self.paused:  # the request has not ended meanwhile
             Watchdog.running[self.thread] = self.since + monotonic() - self.began, self.paused[1]
 
 
@@ -108,7 +108,7 @@ def clients_turn(method: Callable[P, T]) -> Callable[P, T]:
 
 
 class ClientSocket(socket.socket):
-    """A connection's, in all places where gunicorn reads and writes. Its layout is its base's, which it replaces."""
+    """A connection's socket, wherever gunicorn reads and writes. It has the layout of its base, which it replaces."""
 
     __slots__ = ()
     recv = clients_turn(socket.socket.recv)

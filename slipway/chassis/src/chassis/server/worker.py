@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker with threads of our own, and a response in one system call."""
+"""gunicorn's threaded worker with our own thread pool, and a response in one system call."""
 
 import socket
 from concurrent.futures import Future
@@ -18,9 +18,9 @@ COURTESY = 0.001  # seconds, see Worker.accept
 
 
 class Worker(ThreadWorker):
-    """gthread with threads of our own (thread_pool.py), fewer system calls a request, and a short way to the end.
+    """gthread with our own thread pool (thread_pool.py), fewer system calls per request, and a quick stop.
 
-    At a stop gunicorn keeps idle connections for two more seconds, since a client may be sending a
+    When it stops, gunicorn keeps idle connections for two more seconds, since a client may be sending a
     request. By the end of a drain the proxy has long been told to send them elsewhere.
     """
 
@@ -38,7 +38,7 @@ class Worker(ThreadWorker):
         return LeaderPool(self.cfg.threads, self.handle, self.done)
 
     def accept(self, listener: socket.socket) -> None:
-        """A worker that has connections leaves a new one to its siblings for a moment: a burst gathered in one."""
+        """A worker with connections leaves a new one to its siblings for a moment, or a burst gathers in one worker."""
         if self.nr_conns:
             sleep(COURTESY)
         super().accept(listener)
@@ -62,7 +62,7 @@ class Worker(ThreadWorker):
         self.tpool.let_go()
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
-        """Reads the rest of the body, for which gunicorn changes the socket's mode four times; most have none."""
+        """Reads the rest of a body; if none is left, as usual, saves gunicorn's four changes of the socket's mode."""
         if keepalive and getattr(conn.parser.mesg.body.reader, "length", None) == 0:
             conn.parser.mesg = None  # nothing is left of it
             return True
@@ -71,12 +71,12 @@ class Worker(ThreadWorker):
 
 
 def linger() -> float:
-    """Seconds that a kept-alive connection gets at the end for a request that is under way to it."""
+    """Seconds that a kept-alive connection gets at the end for a request that is already on its way."""
     return LINGER if drain.seconds() < LINGER else 0.0
 
 
 class Response(wsgi.Response):
-    """Sends the headers with the first of the body: one system call and one packet instead of two."""
+    """Sends the headers with the first part of the body: one system call and one packet instead of two."""
 
     held = b""  # headers that are not sent yet
 
@@ -88,7 +88,7 @@ class Response(wsgi.Response):
 
     def write(self, arg: bytes) -> None:
         super().write(arg)
-        self.flush()  # where there was no body to send
+        self.flush()  # if there was no body to send
 
     def _emit_body(self, data: bytes) -> None:
         if self.chunked:

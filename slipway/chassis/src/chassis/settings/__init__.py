@@ -58,10 +58,10 @@ def setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every service can be told. Times are in seconds."""
+    """The settings that every service has. Times are in seconds."""
 
-    uses_database: ClassVar[bool] = True  # a service without one says False, and needs no address
-    uses_secret_key: ClassVar[bool] = True  # what signs nothing says False
+    uses_database: ClassVar[bool] = True  # a service without one sets False, and needs no address
+    uses_secret_key: ClassVar[bool] = True  # a service that signs nothing sets False
 
     app_env: Literal["production", "development", "test"] = setting(
         "production", "Development shows tracebacks; production refuses placeholder secrets."
@@ -171,7 +171,7 @@ class Settings:
 
     @classmethod
     def _cross_check(cls, values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
-        """Faults that take more than one setting to see."""
+        """Errors that involve more than one setting."""
         errors, placeholders = [], {}
         production = values.get("app_env", "production") == "production"
         if cls.uses_secret_key:
@@ -196,7 +196,7 @@ class Settings:
 
 
 def of_service() -> type[Settings]:
-    """`Settings` of `<SERVICE>.settings`, which knows the service's own; else the chassis's."""
+    """`Settings` of `<SERVICE>.settings`, with the service's own; without SERVICE, the chassis's."""
     service = os.environ.get("SERVICE")
     return importlib.import_module(f"{service}.settings").Settings if service else Settings
 
@@ -262,7 +262,7 @@ def _check_key(key: str, production: bool) -> list[str]:
 
 
 def _check_database(values: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The password that it would use, and what is wrong with its address."""
+    """The password that the service would use, and what is wrong with the database's address."""
     password, errors = values.get("database_password", ""), []
     if url := values.get("database_url", ""):
         if environ.get("DATABASE_HOST"):

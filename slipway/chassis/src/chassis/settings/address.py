@@ -1,4 +1,4 @@
-"""Where a database is."""
+"""The address of a database."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 @dataclass(frozen=True)
 class Address:
-    """Where a database is and who asks: the parts of a `postgresql://` URL (libpq, 33.1.1.2)."""
+    """Where a database is and who logs in: the parts of a `postgresql://` URL (libpq, 33.1.1.2)."""
 
     host: str
     port: int
@@ -18,7 +18,7 @@ class Address:
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """Raises ValueError, without echoing the URL, where it is malformed."""
+        """Raises ValueError if the URL is malformed, without echoing it."""
         scheme, separator, _ = url.partition("://")
         if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
             raise ValueError("must start with postgresql://")
@@ -35,7 +35,7 @@ class Address:
 
     @property
     def url(self) -> str:
-        """For libpq: no driver in the scheme; the password included, so never log it."""
+        """The URL for libpq, without a driver in the scheme. It includes the password, so never log it."""
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         query = f"?{urlencode(self.options)}" if self.options else ""

@@ -17,7 +17,7 @@ class SecretFile:
         self.text, self.looked, self.stamp = default, 0.0, 0
 
     def read(self, at_once: bool = False) -> str:
-        """What stands in it now, to the second; an unreadable or empty file changes nothing."""
+        """The file's text, at most INTERVAL old; an unreadable or empty file changes nothing."""
         if self.path and (at_once or monotonic() - self.looked > INTERVAL):
             self.looked = monotonic()
             with suppress(OSError, UnicodeDecodeError):

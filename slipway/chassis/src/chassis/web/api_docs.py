@@ -10,15 +10,15 @@ from flask import Blueprint, Flask, current_app, render_template, request
 
 from chassis.web import openapi
 
-# What stands in an example where a schema names none of its own.
+# The values in an example where a schema has none of its own.
 SAMPLES = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "null": None}
 BOUNDS = {
     "minimum": "from {}",
     "maximum": "to {}",
-    "minLength": "{} characters or more",
-    "maxLength": "{} characters at the most",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
     "format": "{}",
-    "default": "{!r} where it is left out",
+    "default": "{!r} if left out",
 }
 
 blueprint = Blueprint("api_docs", __name__)
@@ -94,7 +94,7 @@ def name(schema: dict[str, Any]) -> str:
 
 
 def curl(method: str, path: str, body: str | None) -> str:
-    """A line for a shell, with 1 for what is in braces in the path."""
+    """A line for a shell, with 1 for each parameter in the path."""
     place = request.url_root.rstrip("/") + re.sub(r"{\w+}", "1", path)
     parts = ["curl", *([] if method == "GET" else ["-X", method]), shlex.quote(place)]
     if body:

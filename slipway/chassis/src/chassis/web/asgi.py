@@ -1,7 +1,7 @@
-"""What the chassis gives an ASGI app, Sanic's or another's: health, metrics, one id a request, the prefix.
+"""What the chassis gives an ASGI app, in Sanic or another framework: health, metrics, request ids, the prefix.
 
-The server is gunicorn with its own ASGI worker, so that starting, draining and logging are the same as
-ever. `Chassis(app, settings)` is the outermost layer, and so sees every answer.
+The server is gunicorn with its own ASGI worker, so starting, draining and logging are the same as for a Flask app.
+`Chassis(app, settings)` is the outermost layer, so it sees every answer.
 """
 
 import asyncio
@@ -51,11 +51,11 @@ class Chassis:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             await answer.problem(500, "Internal Server Error")
-        # One series for all routes: their names are the framework's business, and a path is none.
+        # One series for all routes: only the framework knows their names, and a path is not one.
         metrics.count(scope["method"], "asgi", answer.status, perf_counter() - started)
 
     async def route(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
-        """The app's own paths lie below the prefix, what is internal does not."""
+        """The app's own paths lie below the prefix, internal ones do not."""
         path: str = scope["path"]
         below = path == self.prefix or path.startswith(f"{self.prefix}/")
         inner = path.removeprefix(self.prefix) if below else path
@@ -78,7 +78,7 @@ class Chassis:
         return is_cross_site(site, origin, lambda: self.origin(scope), self.trusted)
 
     def origin(self, scope: Scope) -> str:
-        """The site's, as the client asked for it."""
+        """The site's origin, as the client asked for it."""
         scheme = self.forwarded(scope, b"x-forwarded-proto") or scope["scheme"]
         host = self.forwarded(scope, b"x-forwarded-host") or header(scope, b"host")
         return f"{scheme}://{host.removesuffix(':443' if scheme == 'https' else ':80')}"
@@ -94,7 +94,7 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 class Clock:
-    """How long a request computes: it stands still while the client sends or reads, see watchdog.ClientsTurn."""
+    """How long a request computes: the clock stops while the client sends or reads, see watchdog.ClientsTurn."""
 
     def __init__(self, receive: Receive) -> None:
         self.source, self.sends = receive, True
@@ -103,7 +103,7 @@ class Clock:
         self.since = 0.0  # when the first of them began
 
     async def bound(self, work: Awaitable[None], limit: float) -> None:
-        """TimeoutError where it computes for longer."""
+        """Raises TimeoutError if the request computes for longer."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle
 
@@ -126,7 +126,7 @@ class Clock:
         return now - self.began - self.waited - (now - self.since if self.turns else 0.0)
 
     async def receive(self) -> Message:
-        """`receive`; after the body an app waits for nothing but a disconnection there, which is no client's turn."""
+        """`receive`; after the body an app waits there only for a disconnection, which is not the client's turn."""
         if not self.sends:
             return await self.source()
         message = await self.clients_turn(self.source())
@@ -146,7 +146,7 @@ class Clock:
 
 
 class Answer:
-    """`send`, with what every answer carries."""
+    """`send`, with the headers that every answer carries."""
 
     def __init__(self, send: Send, clock: Clock, policy: str) -> None:
         self.send, self.clock, self.policy, self.status = send, clock, policy.encode(), 0
@@ -154,7 +154,7 @@ class Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = list(message.get("headers") or ())  # an app may hand over what can be read only once
+            headers = list(message.get("headers") or ())  # an app may pass an iterator, which can be read only once
             headers.append((b"x-request-id", (request_id.current() or "").encode()))
             if not any(name.lower() == b"content-security-policy" for name, _ in headers):
                 headers.append((b"content-security-policy", self.policy))

@@ -1,14 +1,14 @@
-"""What the board says of `status.report()`: a headline, and the charts' geometry."""
+"""What the board shows of `status.report()`: a headline, and the charts' geometry."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 MINUTE = 6  # steps of ten seconds
-HEIGHT = 40  # of a chart, in its own units; its width is a unit a value
+HEIGHT = 40  # of a chart, in its own units; its width is one unit per value
 
 
 class Headline(NamedTuple):
-    """A signal flag's file, what the flag means, and what the page says in large and in small."""
+    """A signal flag's file, what the flag means, and the page's title and text."""
 
     flag: str
     meaning: str
@@ -17,7 +17,7 @@ class Headline(NamedTuple):
 
 
 def headline(status: dict[str, Any]) -> Headline:
-    """The worst that is true, in one sentence."""
+    """The most serious state, in one sentence."""
     name, version = status["name"], status["version"]
     replicas = status.get("replicas", [])
     serving = [each for each in replicas if not each["problem"]]
@@ -43,7 +43,7 @@ def _trouble(title: str, text: str) -> Headline:
 
 
 def charts(replica: dict[str, Any]) -> dict[str, Any]:
-    """Figures and bars of a replica's last quarter of an hour, the oldest on the left."""
+    """Figures and bars of a replica's last quarter of an hour, oldest on the left."""
     recent = replica["recent"]
     pings = sorted(value for value in recent["database"] if value is not None)
     requests, errors = by_minute(recent["requests"]), by_minute(recent["errors"])
@@ -62,7 +62,7 @@ def charts(replica: dict[str, Any]) -> dict[str, Any]:
 
 
 def bars(values: Sequence[float], top: float = 0) -> list[tuple[int, float]]:
-    """Place and height of each value but 0, to the scale of the largest or of `top`; none is invisible."""
+    """Place and height of each value but 0, scaled to the largest or to `top`; none is too small to see."""
     scale = HEIGHT / (top or max(values) or 1)
     return [(place, round(max(value * scale, 1.5), 2)) for place, value in enumerate(values) if value]
 

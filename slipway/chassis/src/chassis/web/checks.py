@@ -1,4 +1,4 @@
-"""A check of readiness, bounded."""
+"""A readiness check with a time limit."""
 
 import os
 import threading
@@ -11,16 +11,16 @@ Check = Callable[[], tuple[bool, str]]
 
 
 class Unanswered(str):
-    """What a check raised, or that it took too long: it could not find out."""
+    """The result of a check that raised or took too long, and so could not find out."""
 
     __slots__ = ()
 
 
 class Bounded:
-    """A check that answers within TIMEOUT, or the seconds given, and runs once at a time, however many ask.
+    """A check that answers within TIMEOUT, or the seconds given, and runs once at a time, however many callers wait.
 
     py-healthcheck's own timeout is SIGALRM, which only a main thread may use, and it returns the
-    text of exceptions, which names hosts and users: here it is the class's name.
+    text of exceptions, which names hosts and users: this one returns the class's name.
     """
 
     def __init__(self, check: Check, name: str) -> None:
@@ -42,5 +42,5 @@ class Bounded:
             return False, Unanswered(type(error).__name__)
 
     def _forget(self) -> None:
-        """A fork takes no threads along, and maybe a lock that no thread will release."""
+        """A fork inherits no threads, but perhaps a lock that no thread will release."""
         self.pool, self.running, self.lock = None, None, threading.Lock()

@@ -1,4 +1,4 @@
-"""Postgres behind a Flask app: a session a request, 503 where it is away, what readiness and the status say of it."""
+"""Postgres behind a Flask app: a session per request, 503 while it is away, checks for readiness and the status."""
 
 import importlib
 from pathlib import Path
@@ -23,9 +23,9 @@ REPORT_TIMEOUT = 1.0  # seconds
 
 
 class Database:
-    """`app.extensions["database"]`: an engine for requests, and a connection beside it for readiness.
+    """`app.extensions["database"]`: an engine for requests, and a separate connection for readiness.
 
-    A pool that requests keep busy says nothing about the database.
+    The state of a pool that is busy with requests says nothing about the database.
     """
 
     def __init__(self, settings: Settings, revisions: Revisions) -> None:
@@ -103,14 +103,14 @@ def session() -> engine.Session:
 
 
 def _current(connection: sqlalchemy.Connection) -> list[str]:
-    """The revisions that the database is at; none where it was never migrated."""
+    """The revisions that the database is at; none if it was never migrated."""
     if connection.scalar(sqlalchemy.text("SELECT to_regclass('alembic_version')")) is None:
         return []
     return sorted(connection.scalars(sqlalchemy.text("SELECT version_num FROM alembic_version")))
 
 
 def _names_for_the_shell() -> dict[str, Any]:
-    """What `flask shell` knows besides `app` and `g`: the session, and the service's models by name."""
+    """The names in `flask shell` besides `app` and `g`: the session, and the service's models by name."""
     models = importlib.import_module(f"{current_app.import_name.partition('.')[0]}.models")
     classes = [mapper.class_ for mapper in models.Base.registry.mappers]
     return {"session": session(), "select": sqlalchemy.select} | {each.__name__: each for each in classes}
@@ -121,7 +121,7 @@ def _close_session(error: BaseException | None) -> None:
         return
     try:
         current.close()
-    except SQLAlchemyError as failure:  # the answer is made: it must not be lost to a rollback
+    except SQLAlchemyError as failure:  # the answer is complete: it must not be lost to a failed rollback
         current.invalidate()
         current_app.logger.warning("a connection was given up: %s", waits.reason(failure))
 
@@ -133,7 +133,7 @@ def _unavailable(error: Exception) -> Response:
 
 
 def _read_only(error: sqlalchemy.exc.InternalError) -> Response:
-    """Refused writes, while `make upgrade-postgres` copies the rows."""
+    """Answers 503 to writes that are refused while `make upgrade-postgres` copies the rows."""
     if isinstance(error.orig, psycopg2.errors.ReadOnlySqlTransaction):
         return _unavailable(error)
     raise error

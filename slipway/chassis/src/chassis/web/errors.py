@@ -17,9 +17,9 @@ def init_app(app: Flask) -> None:
 
 
 def answer(error: HTTPException) -> Response:
-    """The response for an error, its own headers (Allow, Retry-After) kept."""
+    """The response for an error, with its own headers (Allow, Retry-After)."""
     response = error.get_response()
-    if error.response is not None:  # abort() was given this whole one
+    if error.response is not None:  # abort() was given a whole response
         return response
     if wants_json():
         response.data = current_app.json.dumps(problem(error))
@@ -32,13 +32,13 @@ def answer(error: HTTPException) -> Response:
 
 
 def wants_json() -> bool:
-    """Whether the client is a program: by path, else by what it says that it accepts."""
+    """Whether the client is a program: by its path, else by its Accept header."""
     accept = request.accept_mimetypes
     return request.path.startswith("/api/") or not accept.accept_html
 
 
 def problem(error: HTTPException) -> dict[str, Any]:
-    """RFC 9457's members, the request id, and `errors` where the error carries some."""
+    """RFC 9457's members, the request id, and `errors` if the error carries some."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": error.name,

@@ -1,8 +1,8 @@
 """`/health/live`, `/health/ready` and `/version`, the checks run by py-healthcheck.
 
-Live means that this process answers; it never asks the database, since a restart would not mend
-that. Ready means that it should get traffic: the database answers and has this release's revision
-or a later one, and it was not asked to stop.
+Live means that this process answers; it never asks the database, which a restart would not fix. Ready means that it
+should get traffic: the database answers and has this release's revision or a later one, and the process was not asked
+to stop.
 """
 
 import json
@@ -26,7 +26,7 @@ blueprint = Blueprint("health", __name__)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Adds the routes. The database has added its check before."""
+    """Adds the routes. The database has already added its own check."""
     add_checks(app, {})
     database = app.extensions.get("database")
     state: dict[str, Any] = {"started": monotonic()}
@@ -65,9 +65,9 @@ def live() -> Response:
 
 @blueprint.get(routes.READY)
 def ready() -> Response:
-    """What fails, and where, for who asks from inside; the public learns a word. For `?for=traffic`, see traffic.py."""
+    """What fails, and where, for clients in the network; a word for the public. For `?for=traffic`, see traffic.py."""
     state = current_app.extensions["health"]
-    public = "X-Forwarded-For" in request.headers  # the proxy always says it, but when it asks for itself
+    public = "X-Forwarded-For" in request.headers  # the proxy always sends it, except in its own probes
     if request.args.get("for") == "traffic" and not public:
         wanted = state["traffic"].wanted()
         return current_app.response_class(_word(wanted), 200 if wanted else 503, HEADERS)
@@ -90,7 +90,7 @@ def _not_draining() -> tuple[bool, str]:
 
 
 def _log_change(log: logging.Logger, state: dict[str, Any], status: int, body: str) -> None:
-    """One line when readiness turns, instead of one a probe."""
+    """Logs one line when readiness changes, instead of one per probe."""
     if state.get("status", 200) != status:
         level = log.info if status == 200 else log.warning
         level("ready" if status == 200 else "not ready", extra={"health": body})

@@ -12,7 +12,7 @@ from chassis.web.static import ENDPOINTS as STATIC
 
 
 def init_app(app: Flask) -> None:
-    # Flask asks at each request whether each hook and view is a coroutine function; none becomes one.
+    # Flask checks at each request whether each hook and view is a coroutine function, which never changes.
     app.ensure_sync = cache(app.ensure_sync)  # type: ignore[method-assign]
     app.after_request(_count)
     app.add_url_rule(routes.METRICS, "metrics", show)

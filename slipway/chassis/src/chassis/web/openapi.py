@@ -1,4 +1,4 @@
-"""`/api/openapi.json` (OpenAPI 3.1), built from what stands beside each view.
+"""`/api/openapi.json` (OpenAPI 3.1), built from the decorator of each view.
 
 @blueprint.post("/api/orders")
 @operation("Add an order", body=OrderFields, answer=Order, status=201, errors=(400, 415, 422))
@@ -24,7 +24,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 REFERENCE = "#/components/schemas/{name}"
 MAX_ID = 2**63 - 1  # of Postgres's bigint
-# What a path can carry, by the converter's name in the route.
+# The schemas of path parameters, by the converter's name in the route.
 PATH_SCHEMAS = {"id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}}
 
 blueprint = Blueprint("openapi", __name__)
@@ -103,7 +103,7 @@ def serve() -> Response:
 
 
 def document(app: Flask) -> dict[str, Any]:
-    """The whole description: every view of the app that has an `operation`."""
+    """The whole document: every view of the app that has an `operation`."""
     release = version.current()
     paths: dict[str, dict[str, Any]] = {}
     kinds: set[type[msgspec.Struct]] = {Problem}
@@ -140,7 +140,7 @@ def _operation(view: Callable[..., Any], described: Operation, rule: Rule) -> di
     cross_site = (403,) if _methods(rule) - SAFE_METHODS else ()
     for code in (*described.errors, *cross_site):
         responses[str(code)] = {"description": HTTPStatus(code).phrase}
-        if code != HTTPStatus.REQUEST_URI_TOO_LONG:  # from the server, before the app is asked
+        if code != HTTPStatus.REQUEST_URI_TOO_LONG:  # answered by the server, before the app gets the request
             responses[str(code)]["content"] = _content("application/problem+json", Problem)
     built: dict[str, Any] = {"operationId": view.__name__, "summary": described.summary, "responses": responses}
     if parameters := [*_path_parameters(rule), *_query_parameters(described.query)]:

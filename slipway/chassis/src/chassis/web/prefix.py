@@ -1,8 +1,8 @@
 """A service below a path of a shared site: `/billing/invoices` is its `/invoices`.
 
-The prefix becomes WSGI's SCRIPT_NAME (PEP 3333), so that routes are written without it and every
-`url_for` has it. Health and metrics are asked from inside the network, without the prefix, and have
-no address below it; all else has none without it.
+The prefix becomes WSGI's SCRIPT_NAME (PEP 3333), so routes are written without it, and every `url_for` includes it.
+Health and metrics, which are requested from inside the network, exist only without the prefix; everything else exists
+only below it.
 """
 
 from collections.abc import Iterable
@@ -36,8 +36,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     def refuse_elsewhere() -> Response | None:
         below = request.script_root == prefix
         if not below and request.path == "/":
-            return redirect(f"{prefix}/", 308)  # the port typed alone, in development
+            return redirect(f"{prefix}/", 308)  # only the port was typed, in development
         return None if below != is_internal(request.path) else abort(404)
 
     app.before_request(refuse_elsewhere)
-    app.wsgi_app = Prefix(app.wsgi_app, prefix)  # type: ignore[method-assign] # as Flask has it wrapped
+    app.wsgi_app = Prefix(app.wsgi_app, prefix)  # type: ignore[method-assign] # as Flask documents it

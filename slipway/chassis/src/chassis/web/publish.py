@@ -1,7 +1,7 @@
-"""Static files under names that carry a digest of the contents, `style.1a2b3c4d.css`, where the proxy serves them from.
+"""Publishes static files where the proxy serves them from, under names with a digest, `style.1a2b3c4d.css`.
 
-A release's files are laid, compressed, beside the former releases': while a release rolls out, a page of either
-finds its own.
+A release's files are placed, compressed, beside those of earlier releases: while a release rolls out, the pages of both
+find their own files.
 """
 
 import gzip
@@ -49,7 +49,7 @@ def _digest(path: Path, modified: int) -> str:
 
 
 def hashed(folder: Path, filename: str) -> str:
-    """`flags/n.svg` as `flags/n.1a2b3c4d.svg`; as it is where a bundler has named it so, or there is no such file."""
+    """`flags/n.svg` as `flags/n.1a2b3c4d.svg`; unchanged if a bundler has hashed it, or there is no such file."""
     if HASHED(filename) or not (found := digest(folder / filename)):
         return filename
     name = PurePosixPath(filename)
@@ -57,10 +57,10 @@ def hashed(folder: Path, filename: str) -> str:
 
 
 def publish(folders: dict[str, Path], target: Path) -> int:
-    """Copies each folder below its name under hashed names, compressed too where that is smaller; how many are new.
+    """Copies each folder below its name, with hashed names, compressed too if smaller; returns how many are new.
 
-    Files are added and never changed. One goes when it has been in no release for KEPT seconds:
-    a file's time is when a release last had it, or when the next one took its place.
+    Files are added and never changed. A file that has been in no release for KEPT seconds is removed: its modification
+    time is when a release last had it, or when the next release took over.
     """
     now, current, new = int(time.time()), set(), 0
     latest = max(_times(target).values(), default=0)
@@ -89,7 +89,7 @@ def _write(place: Path, data: bytes) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     compressed = {suffix: compress(data) for suffix, compress in COMPRESSORS.items()}
     smaller = {suffix: each for suffix, each in compressed.items() if len(each) < len(data)}
-    for suffix, contents in {**smaller, "": data}.items():  # the file itself last: it stands for all
+    for suffix, contents in {**smaller, "": data}.items():  # the file itself last: it shows that all are there
         unfinished = place.with_name(f".{place.name}.{os.getpid()}")
         unfinished.write_bytes(contents)
         unfinished.replace(place.with_name(place.name + suffix))

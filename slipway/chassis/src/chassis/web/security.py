@@ -1,4 +1,4 @@
-"""What a service signs, accepts and believes: sessions, sizes, forwarding headers, page contents."""
+"""What a service signs, accepts and trusts: sessions, sizes, forwarding headers, page contents."""
 
 from collections.abc import Iterable
 from functools import lru_cache, partial
@@ -16,10 +16,10 @@ MAX_FORM_PARTS = 100
 
 
 class SessionCookie(SecureCookieSessionInterface):
-    """The guarded cookie; an ordinary one on a site of plain HTTP, where browsers refuse the other.
+    """The secure cookie; an ordinary one on a plain HTTP site, where browsers refuse the secure one.
 
     Only a trusted proxy can say that a request came over plain HTTP, and ours lets such a request
-    pass only where SITE_ADDRESS asks for it. Without one, who knows: the cookie stays guarded.
+    pass only if SITE_ADDRESS asks for it. Without a trusted proxy, this is unknown, so the cookie stays secure.
     """
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
@@ -42,9 +42,9 @@ class SessionCookie(SecureCookieSessionInterface):
 def init_app(app: Flask, settings: Settings) -> None:
     app.session_interface = SessionCookie()
     app.config.update(
-        # A browser takes a __Host- cookie from this very host and over HTTPS only, so that no
-        # neighbouring subdomain can plant one.
-        # Its path is the site's, whatever the prefix: services that share a site differ by name.
+        # A browser accepts a __Host- cookie only from this very host and over HTTPS, so no neighbouring subdomain can
+        # plant one.
+        # Its path is the site's, whatever the prefix: services that share a site use different names.
         SESSION_COOKIE_NAME=("__Host-" if settings.production else "") + cookie_name(settings),
         SESSION_COOKIE_SECURE=settings.production,
         SESSION_COOKIE_HTTPONLY=True,
@@ -58,7 +58,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     trusted = trusted_origins(settings)
 
     def refuse_cross_site() -> None:
-        # Without the proxy, and with the environ, a tenth of the time.
+        # Without the LocalProxy, and from the environ, this takes a tenth of the time.
         current: Request = request._get_current_object()  # type: ignore[attr-defined]
         if current.method not in SAFE_METHODS:
             site, origin = current.environ.get("HTTP_SEC_FETCH_SITE", ""), current.environ.get("HTTP_ORIGIN", "")
@@ -69,8 +69,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.after_request(partial(_restrict_page, settings.content_security_policy))
     if hops := settings.trusted_proxies:
         fix = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
-        app.wsgi_app = fix  # type: ignore[method-assign] # as Flask has it wrapped
-        # The same few headers, 2 µs to parse. Not many are kept: a client may send long ones.
+        app.wsgi_app = fix  # type: ignore[method-assign] # as Flask documents it
+        # The same few headers come again and again, and take 2 µs to parse. The cache is small: a client may send long
+        # ones.
         fix._get_real_value = lru_cache(maxsize=128)(fix._get_real_value)  # type: ignore[method-assign]
 
 
@@ -79,14 +80,14 @@ def cookie_name(settings: Settings) -> str:
 
 
 def port() -> str:
-    """The end of a cookie's name where the site has a port of its own. Browsers give a host's cookies to all of its
-    ports, and of two sites on one machine each would end the other's sessions."""
+    """The suffix of a cookie's name if the site has a port of its own. Browsers send a host's cookies to all of its
+    ports, so two sites on one machine would end each other's sessions."""
     number = request.host.rpartition(":")[2]
     return f"-{number}" if number.isdecimal() else ""
 
 
 def _follow_key(app: Flask, key: SecretFile) -> None:
-    """Uses the key as its file has it at each request; before the session is read, so not in a hook."""
+    """Uses the key that its file holds at each request, before the session is read, so not in a hook."""
     inner, known = app.wsgi_app, key.read()
 
     def with_current_key(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -101,7 +102,7 @@ def _follow_key(app: Flask, key: SecretFile) -> None:
 
 
 def _use_key(app: Flask, text: str) -> None:
-    """The first line signs; the lines below it are former keys, whose sessions and forms still count."""
+    """The first line signs; the lines below it are former keys, whose sessions and forms stay valid."""
     key, *former = text.splitlines() or [""]
     app.config.update(
         SECRET_KEY=key,
@@ -111,6 +112,6 @@ def _use_key(app: Flask, text: str) -> None:
 
 
 def _restrict_page(policy: str, response: Response) -> Response:
-    """Here rather than by the proxy alone, so that an inline script fails while it is being written."""
+    """Set here and not only by the proxy, so that an inline script fails while it is being written."""
     response.headers.setdefault("Content-Security-Policy", policy)
     return response

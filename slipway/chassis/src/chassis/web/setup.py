@@ -1,4 +1,4 @@
-"""`setup(app, settings)`: all that a Flask app has besides its own pages, in one order."""
+"""`setup(app, settings)`: everything that a Flask app has besides its own pages, in the right order."""
 
 from flask import Flask
 
@@ -8,7 +8,7 @@ from chassis.web import api_docs, errors, health, metrics, openapi, prefix, secu
 
 
 def setup(app: Flask, settings: Settings) -> None:
-    """Comes before the service's own modules, so that what these register is guarded and counted as all else is."""
+    """Call it before the service's own modules, so that what they register is guarded and counted like all else."""
     app.debug = settings.development
     security.init_app(app, settings)
     errors.init_app(app)

@@ -1,8 +1,8 @@
-"""Static files for a year: each URL carries a digest of the contents, `/static/style.1a2b3c4d.css`.
+"""Static files, cached for a year: each URL carries a digest of the contents, `/static/style.1a2b3c4d.css`.
 
-The app serves them itself, the service's own and the chassis's below `/static/chassis`; behind a proxy, publish.py lays
-them where it serves from. A digest that is not this release's answers with this release's file, which
-must not be kept under that name: only a digest that matches is cached.
+The app serves the service's own files, and the chassis's below `/static/chassis`; behind a proxy, publish.py places
+them where the proxy serves them from. A URL with another release's digest gets this release's file, which must not be
+cached under that name: only a matching digest is cached.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""`/status`: how the service is, for its developers and for those who have the token.
+"""`/status`: the state of the service, for its developers and for those who have the token.
 
-In production the public learns name, version and "up". The rest takes STATUS_TOKEN: as `Authorization:
-Bearer …`, or typed into the page's form, which gives a cookie for a working day. It is never taken
-from a URL, since logs keep those.
+In production the public sees the name, the version and "up". The rest requires STATUS_TOKEN: as `Authorization:
+Bearer …`, or typed into the page's form, which sets a cookie for a working day. It is never read from a URL, since
+logs keep those.
 """
 
 import hmac
@@ -25,13 +25,13 @@ from chassis.settings.secret_file import SecretFile
 from chassis.web import board, security
 
 COOKIE_AGE = 12 * 3600  # seconds
-PEER_TIMEOUT = 2.0  # seconds, over what a replica waits for its database
+PEER_TIMEOUT = 2.0  # seconds, more than a replica waits for its database
 
 blueprint = Blueprint("status", __name__)
 
 
 class Guard:
-    """Who may see it: everybody outside of production, else who has the token or its cookie."""
+    """Who may see it: any client outside of production, else a client with the token or its cookie."""
 
     def __init__(self, settings: Settings) -> None:
         self.open = not settings.production
@@ -46,7 +46,7 @@ class Guard:
         return bool(token) and hmac.compare_digest(given.encode(), token.encode())
 
     def has_signed(self) -> bool:
-        """Whether the cookie was made with today's token: another one ends every sign-in."""
+        """Whether the cookie was signed with the current token: a new token ends every sign-in."""
         try:
             return bool(self.token.read()) and bool(self.signer.unsign(request.cookies.get(cookie(), ""), COOKIE_AGE))
         except BadSignature:
@@ -71,9 +71,9 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 @blueprint.get(routes.STATUS)
 def show() -> Response:
-    """A page for browsers, JSON for everybody else.
+    """A page for browsers, JSON for other clients.
 
-    With `?only=this` the answer is this replica's own: what replicas ask each other. 401 for a wrong token.
+    With `?only=this`, which replicas send each other, the answer is about this replica alone. 401 for a wrong token.
     """
     if "Authorization" in request.headers and not allowed():
         raise Unauthorized("That is not the token.", www_authenticate=WWWAuthenticate("bearer"))
@@ -85,7 +85,7 @@ def show() -> Response:
 
 @blueprint.post(routes.STATUS)
 def sign_in() -> Response:
-    """The form's `token`, against a cookie; 401 for a wrong one."""
+    """Exchanges the form's `token` for a cookie; 401 for a wrong token."""
     guard = current_app.extensions["status"]["guard"]
     if not guard.knows(request.form.get("token", "").strip()):
         return answer(render_template("chassis/status.html", status=report(), wrong=True), 401)
@@ -107,9 +107,9 @@ def allowed() -> bool:
 
 
 def report() -> dict[str, Any]:
-    """Name, version and "up"; for who is allowed to, also `replicas`, each as in this_replica().
+    """Name, version and "up"; for a client that is allowed to see them also `replicas`, each as in this_replica().
 
-    One that does not answer has its `name` and the `problem`.
+    A replica that does not answer has its `name` and the `problem`.
     """
     release = version.current()
     public = {"name": release["name"], "version": release["version"], "status": "up"}
@@ -117,7 +117,7 @@ def report() -> dict[str, Any]:
 
 
 def this_replica() -> dict[str, Any]:
-    """What this replica knows of itself: `recent` has a list for each of timeseries.Step's figures."""
+    """What this replica knows about itself; `recent` has a list for each of timeseries.Step's figures."""
     release, database = version.current(), None
     if "database" in current_app.extensions:
         database = current_app.extensions["database"].report()
@@ -146,7 +146,7 @@ def this_replica() -> dict[str, Any]:
 
 
 def replicas() -> list[dict[str, Any]]:
-    """All that STATUS_PEERS names, under those names; this one where it names none."""
+    """All replicas that STATUS_PEERS names, under those names; this one if it names none."""
     peers = current_app.extensions["status"]["peers"]
     if not peers:
         return [this_replica()]
@@ -156,7 +156,7 @@ def replicas() -> list[dict[str, Any]]:
 
 
 def ask_replica(peer: str, token: str) -> dict[str, Any]:
-    """The replica at `host:port`, about itself; names its host, and not the container."""
+    """What the replica at `host:port` says about itself, under the name of its host, not of its container."""
     name = peer.partition(":")[0]
     connection = http.client.HTTPConnection(peer, timeout=PEER_TIMEOUT)
     try:
@@ -170,12 +170,12 @@ def ask_replica(peer: str, token: str) -> dict[str, Any]:
 
 
 def mean(seconds: float, count: int) -> float | None:
-    """In milliseconds; None where nothing was counted."""
+    """The mean in milliseconds; None if nothing was counted."""
     return round(seconds / count * 1000, 2) if count else None
 
 
 def cookie() -> str:
-    """Its name: guarded like the session's, and so by the same rule."""
+    """The cookie's name: it is secure by the same rule as the session's cookie."""
     secure = current_app.session_interface.get_cookie_secure(current_app)
     return ("__Host-status" if secure else "status") + security.port()
 

@@ -1,11 +1,11 @@
-"""`/health/ready?for=traffic`: what the proxy asks, whether this replica should get requests.
+"""`/health/ready?for=traffic`: tells the proxy whether this replica should get requests.
 
-It should where it is ready. It also should where all that it lacks is a database that its peers can't reach either:
-then pages that need none are served, and the others wait for a restart, or get the app's own 503. A replica that alone
-is cut off is left out, and so is a release that was never ready.
+It should if it is ready. It also should if all that it lacks is a database that its peers can't reach either: then it
+serves the pages that need no database, and the others wait for a restart, or get the app's own 503. A replica that is
+cut off alone gets no requests, and neither does a release that was never ready.
 
-A query and no route of its own: a former release, which a rollback brings back, knows it as plain readiness. The
-proxy gives it a second, and Postgres may leave every thread waiting, so a thread beside them looks, too.
+It is a query and not a route of its own, so that a former release, which a rollback brings back, takes it for plain
+readiness. The proxy waits for one second, and Postgres may keep every thread waiting, so a separate thread checks, too.
 """
 
 import http.client
@@ -23,9 +23,9 @@ from chassis.settings import Settings
 from chassis.web.checks import Bounded, Unanswered
 
 ANSWER = 0.8  # seconds that a probe waits at most
-CHECKS = 0.4  # seconds of these for the checks
-PEERS = 0.25  # seconds of these for the peers
-OFTEN, SELDOM = 0.25, 1.5  # seconds between two looks, while something fails and while all is well
+CHECKS = 0.4  # seconds, of these, for the checks
+PEERS = 0.25  # seconds, of these, for the peers
+OFTEN, SELDOM = 0.25, 1.5  # seconds between two checks, while something fails and while all is well
 
 
 class Traffic:
@@ -43,7 +43,7 @@ class Traffic:
         self.watching = False
         self.ready, self.looked = False, 0.0
         self.pool: ThreadPoolExecutor | None = None
-        self.was_ready = mmap.mmap(-1, 1)  # once since the start; made before the fork, seen by every worker
+        self.was_ready = mmap.mmap(-1, 1)  # 1 after it was once ready; made before the fork, seen by every worker
 
     def wanted(self) -> bool:
         with self.lock:
@@ -82,7 +82,7 @@ class Traffic:
             return False
         self.pool = self.pool or ThreadPoolExecutor(len(self.peers), thread_name_prefix="peers")
         asked = [self.pool.submit(self.is_ready, peer) for peer in self.peers]
-        with suppress(TimeoutError):  # one that does not answer is as good as none
+        with suppress(TimeoutError):  # a peer that does not answer counts as not ready
             return any(each.result() for each in as_completed(asked, PEERS))
         return False
 

@@ -10,7 +10,7 @@ from chassis.web.setup import setup
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """`templates/index.html` of the package SERVICE, at every path that no file has: the UI reads the path itself."""
+    """`templates/index.html` of the package SERVICE, at every path without a file: the UI reads the path itself."""
     service = os.environ["SERVICE"]
     app = Flask(service, root_path=str(publish.package(service)))
     setup(app, settings or of_service().load())

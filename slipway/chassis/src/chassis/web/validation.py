@@ -1,4 +1,4 @@
-"""Input against a msgspec Struct: its errors at once, each with its field and what is wrong.
+"""Checks input against a msgspec Struct: reports all errors at once, each with its field and what is wrong.
 
 msgspec stops at the first error; a person who fills in a form, and a program, want all of them.
 """
@@ -14,13 +14,13 @@ from werkzeug.exceptions import BadRequest, UnprocessableEntity, UnsupportedMedi
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-# An answer must not grow with what was sent, and its names and values are the sender's.
+# An answer must not grow with the input, whose names and values are the sender's.
 MAX_ERRORS = 20
 MAX_NAME = MAX_REASON = 200  # characters
 
 
 class Invalid(UnprocessableEntity):
-    """422; `by_field` maps a field's name (None: all of it) to what is wrong, a full sentence."""
+    """422; `by_field` maps a field's name (None: the whole input) to what is wrong, a full sentence."""
 
     def __init__(self, by_field: dict[str | None, str]) -> None:
         self.by_field = by_field
@@ -65,7 +65,7 @@ def body() -> dict[str, Any]:
 
 
 def query(kind: type[T]) -> T:
-    """The query's parameters as a `kind`, those that it does not know left out. Raises Invalid."""
+    """The query's parameters as a `kind`, without those that it does not know. Raises Invalid."""
     known = [each.encode_name for each in msgspec.structs.fields(kind)]
     given = {name: request.args.getlist(name) for name in known if name in request.args}
     try:

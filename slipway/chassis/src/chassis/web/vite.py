@@ -1,7 +1,7 @@
 """A UI bundle that Vite has built, in a template: `{{ vite("src/main.js") }}` (docs/frontend.md).
 
-The tags name the files of static/ui, as its manifest has them; static.py and the proxy serve those for a year. While
-developing with VITE_URL they name Vite's dev server instead, from which the browser takes each module as it is saved.
+The tags name the files of static/ui, from its manifest; static.py and the proxy have those cached for a year. In
+development with VITE_URL they name Vite's dev server instead, from which the browser loads each module as it is saved.
 """
 
 import json
@@ -25,11 +25,11 @@ STYLE = Markup('<link rel="stylesheet" href="{}">')
 
 
 class BundleError(Exception):
-    """There is no bundle, or not that part of one."""
+    """There is no bundle, or it lacks that part."""
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Raises BundleError in production where there is no bundle, so that such a release never serves."""
+    """Raises BundleError in production if there is no bundle, so that such a release never serves."""
     if settings.development and settings.vite_url:
         url = settings.vite_url.rstrip("/")
         app.jinja_env.globals["vite"] = lambda entry: _from_dev_server(url, entry)
@@ -82,7 +82,7 @@ def _from_dev_server(url: str, entry: str) -> Markup:
 
 
 def _admit(url: str, policy: str) -> Callable[[Response], Response]:
-    """Lets pages take scripts, styles and images from the dev server, which sends styles as inline ones."""
+    """Lets pages load scripts, styles and images from the dev server, which sends styles inline."""
     policy = (
         f"{policy}; script-src 'self' {url}; style-src 'self' 'unsafe-inline' {url};"
         f" img-src 'self' data: {url}; font-src 'self' {url}; connect-src 'self' {url} {url.replace('http', 'ws', 1)}"

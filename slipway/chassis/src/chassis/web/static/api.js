@@ -1,4 +1,4 @@
-// Makes the API page's forms send what is in them, and shows the answer below. Without it they stay hidden.
+// Makes the API page's forms send what is in them, and shows the answer below. Without this script they stay hidden.
 
 function target(form) {
   const fields = [...form.querySelectorAll("[data-in]")];

@@ -1,4 +1,4 @@
-// Renews the board's parts (data-live) from the page that the script's data-from names, while the page is visible.
+// Refreshes the board's parts (data-live) from the page that the script's data-from names, while the page is visible.
 
 const INTERVAL = 5000; // milliseconds
 const TIMEOUT = 10000;
@@ -24,12 +24,12 @@ async function look() {
     const answer = await fetch(source, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(TIMEOUT) });
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (!fresh.getElementById("replicas")) return location.reload(); // the sign-in is over
+    if (!fresh.getElementById("replicas")) return location.reload(); // the sign-in has expired
     renew(fresh);
     trouble.hidden = true;
   } catch {
     if (trouble.hidden) {
-      trouble.textContent = `No answer since ${new Date().toLocaleTimeString()}. What stands below is from before; the page goes on asking.`;
+      trouble.textContent = `No answer since ${new Date().toLocaleTimeString()}. The figures below are older; the page keeps trying.`;
       trouble.hidden = false;
     }
   }
