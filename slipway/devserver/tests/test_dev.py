@@ -1,4 +1,4 @@
-"""The parts of the development server, each alone; slipway/proofs/stack/test_dev.py has it whole."""
+"""The parts of the development server, each alone; slipway/proofs/stack/test_dev.py tests it whole."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""`make migration`: a file appears whole, or none does."""
+"""`make migration`: a file appears whole, or not at all."""
 
 from collections.abc import Iterator
 from pathlib import Path

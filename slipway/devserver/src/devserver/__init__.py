@@ -1,9 +1,9 @@
-"""The development server, `python -m devserver`: a save is served at once, the browser follows, errors are pages.
+"""The development server, `python -m devserver`: a save is served at once, the browser follows, errors become pages.
 
-One process (`supervisor`) owns the port, watches the sources (`sources`) and has every library loaded. For
-each saved state of the code it forks one (`generation`): gunicorn as in production, with our own code
-imported again, behind a layer (`layer`) that adds the live refresh, the error page and what the SQL took.
-What serves nothing is restarted by `program`.
+One process (`supervisor`) owns the port, watches the sources (`sources`) and has every library loaded. For each saved
+state of the code it forks a child (`generation`): gunicorn as in production, with our own code imported again, behind a
+layer (`layer`) that adds the live refresh, the error page and the time of the SQL. `program` restarts what serves
+nothing.
 
-Loaded by nothing but that command, and in no production image.
+Only that command loads this package, and no production image contains it.
 """

@@ -1,4 +1,4 @@
-"""Whether the database is at the revision of the migrations: told in the page, before a query says it less well."""
+"""Whether the database is at the migrations' revision: the page says so before a query says it less clearly."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from typing import Any
 
 from chassis.db.revisions import Revisions
 
-PAUSE = 1.0  # seconds between two questions while it is behind, or does not answer
+PAUSE = 1.0  # seconds between two queries while it is behind, or does not answer
 
 log = logging.getLogger("dev")
 
@@ -58,8 +58,8 @@ def problem(revisions: Revisions, current: set[str]) -> str:
     """What is wrong with a database at these revisions, and what to do; empty where nothing is."""
     if unknown := current - revisions.known:
         return (
-            f"The database has a migration that is not among yours ({', '.join(sorted(unknown))}), another branch's "
-            "maybe: go back to that branch, or `make reset-db` makes the database again."
+            f"The database has a migration that is not among yours ({', '.join(sorted(unknown))}), perhaps from "
+            "another branch: go back to that branch, or recreate the database with `make reset-db`."
         )
     if revisions.behind(current):
         missing = ", ".join(sorted(revisions.heads - current))

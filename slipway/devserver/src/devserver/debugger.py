@@ -1,8 +1,8 @@
 """Werkzeug's interactive debugger, for this machine alone: a Python prompt in each frame of an error.
 
-A client that reaches it runs code. So it wants all of: a connection from this machine, a Host that names this
-machine (else any web page could have its own name point here), no proxy in between, and the PIN that
-stands in the log of `make dev`. Everybody else gets a 404.
+A client that reaches it runs code. So it requires all of: a connection from this machine, a Host that names this
+machine (else any web page could point its own name here), no proxy in between, and the PIN from the log of `make dev`.
+Any other client gets a 404.
 """
 
 import ipaddress
@@ -24,11 +24,11 @@ from werkzeug.wrappers import Response
 
 HOSTS = ["localhost", ".localhost", "127.0.0.1", "[::1]"]
 FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA")
-KEPT = 10  # errors, the latest
+KEPT = 10  # the latest errors
 PATH = "/_dev/debugger"
 
-# Its count of wrong PINs is shared by fork, as all is here. For Python's own way to start processes, since 3.14, the
-# count would have a named semaphore, and each reload a process that looks after it and complains of it at the end.
+# Its count of wrong PINs is shared by fork, like everything here. With Python's default start method since 3.14, the
+# count would have a named semaphore, and each reload a process that tracks it and complains about it at the end.
 werkzeug.debug.Value = get_context("fork").Value  # type: ignore[attr-defined]
 
 logging.getLogger("werkzeug").setLevel(logging.INFO)  # it logs the PIN once the page is opened
@@ -75,7 +75,7 @@ class Debugger:
     def page(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         wanted = parse_qs(environ.get("QUERY_STRING", "")).get("id", [""])[0]
         if not (trace := self.errors.get(wanted)):
-            return NotFound("This error is gone: the code was loaded again since.")(environ, start_response)
+            return NotFound("This error is gone: the code has been reloaded since.")(environ, start_response)
         trusted = bool(self.werkzeug.check_pin_trust(environ))
         html = trace.render_debugger_html(evalex=True, secret=self.werkzeug.secret, evalex_trusted=trusted)
         return Response(html, mimetype="text/html", headers={"Cache-Control": "no-store"})(environ, start_response)

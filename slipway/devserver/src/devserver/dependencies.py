@@ -1,4 +1,4 @@
-"""What is declared as needed against what was when this process started: an import alone would not say why."""
+"""The dependencies declared now against those at this process's start: a failed import alone would not say why."""
 
 import tomllib
 from contextlib import suppress
@@ -14,7 +14,7 @@ class Declared:
         self.known = self.read()
 
     def notices(self) -> list[str]:
-        """What to do where they differ from what runs; empty where an edit was none of them."""
+        """What to do if they differ from what runs; empty if an edit changed none of them."""
         differing = [name for name, value in self.read().items() if self.known.get(name) != value]
         if not differing:
             return []

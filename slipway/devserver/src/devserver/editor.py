@@ -1,8 +1,8 @@
 """The app under an editor's debugger, `python -m devserver.editor`: one process, which waits for the editor.
 
 The port speaks the Debug Adapter Protocol (microsoft.github.io/debug-adapter-protocol): VS Code, PyCharm and
-others attach to it. A save restarts nothing meanwhile, or the line that the editor stands on would be another
-file's. When the editor detaches the app restarts, on what was saved, and waits again.
+others attach to it. Meanwhile a save restarts nothing, or the editor's current line would belong to another version of
+the file. When the editor detaches, the app restarts with what was saved, and waits again.
 """
 
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger("debug")
 
 
 class Server(WSGIApplication):
-    """gunicorn as the service configures it, but for one worker, which no timeout ends at a breakpoint."""
+    """gunicorn as the service configures it, but with one worker, which no timeout ends at a breakpoint."""
 
     def load_config(self) -> None:
         super().load_config()
@@ -43,7 +43,7 @@ class Server(WSGIApplication):
 
 
 def wait(server: object, worker: Any) -> None:
-    """Before the app is imported, so that a breakpoint works there, too."""
+    """Waits before the app is imported, so that a breakpoint works there, too."""
     host, _ = worker.cfg.address[0]
     debugpy.listen((host, int(os.environ["DEBUG_PORT"])), in_process_debug_adapter=True)
     log.info(ATTACH, os.environ["DEBUG_PORT"])

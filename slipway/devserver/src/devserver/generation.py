@@ -1,4 +1,4 @@
-"""One state of the code, served: gunicorn as the service configures it, forked from the supervisor."""
+"""Serves one state of the code: gunicorn as the service configures it, forked from the supervisor."""
 
 import ctypes
 import json
@@ -36,11 +36,11 @@ class Ended(Exception):
 
 
 class Unloadable(Exception):
-    """The ASGI app can't be had; the cause says why. A page is WSGI's, so another server has to show it."""
+    """The ASGI app can't be loaded; the cause says why. The error page is WSGI, so another server has to show it."""
 
 
 class Generation:
-    """The supervisor's view of one: its gunicorn's process, and its worker's once that serves."""
+    """The supervisor's view of a generation: gunicorn's process, and the worker's once it serves."""
 
     def __init__(self, code: int, pid: int, fallback: bool) -> None:
         self.code, self.pid, self.begun, self.fallback = code, pid, monotonic(), fallback
@@ -52,7 +52,7 @@ class Generation:
         self.took = (monotonic() - self.begun) * 1000
 
     def retire(self) -> None:
-        """To the worker as well: gunicorn's master may be asleep for a tenth of a second."""
+        """Signals the worker as well: gunicorn's master may be asleep for a tenth of a second."""
         for pid in (self.pid, self.worker):
             if pid:
                 with suppress(ProcessLookupError):
@@ -60,8 +60,8 @@ class Generation:
 
 
 def run(code: int, supervisor: "Supervisor", error: BaseException | None) -> NoReturn:
-    """Serves the code as it is saved now, or the page of what is wrong with it; never returns."""
-    os.setsid()  # a group of its own, so that it can be ended as a whole, and Ctrl-C is the supervisor's
+    """Serves the code as it is saved now, or a page that says what is wrong with it; never returns."""
+    os.setsid()  # a group of its own, so that it can be ended as a whole, and Ctrl-C reaches only the supervisor
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: nothing is left behind
     libraries.forget(supervisor.root)
@@ -96,7 +96,7 @@ class Served(BaseApplication):
         super().__init__()
 
     def do_load_config(self) -> None:
-        """gunicorn's own exits where this should raise."""
+        """gunicorn's own method exits where this should raise."""
         self.load_default_config()
         self.load_config()
         self.change_config()
@@ -166,7 +166,7 @@ class Server(Served, WSGIApplication):
 
 
 class Fallback(Served):
-    """The error page alone, where not even gunicorn's configuration can be had."""
+    """Serves only the error page, if not even gunicorn's configuration can be loaded."""
 
     error: BaseException
 
@@ -183,7 +183,7 @@ class Fallback(Served):
 
 
 def check_settings() -> None:
-    """Raises what is wrong with them; gunicorn's configuration would log it and exit."""
+    """Raises SettingsError if they are wrong; gunicorn's configuration would log it and exit."""
     from chassis.settings import of_service
 
     of_service().load()

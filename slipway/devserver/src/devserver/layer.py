@@ -1,6 +1,6 @@
-"""The layer around the app while developing: the browser follows, errors are a page, SQL is counted.
+"""The layer around the app in development: the browser follows, errors become a page, SQL is counted.
 
-It is the outermost WSGI middleware, put on from outside: no line of the app knows of it.
+It is the outermost WSGI middleware, added from outside: no line of the app knows about it.
 """
 
 import logging
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from devserver.supervisor import Supervisor
 
 PREFIX = "/_dev/"
-ERROR = "devserver.error"  # in the environ: what went wrong unexpectedly
-CONTEXTS = "werkzeug.debug.preserve_context"  # the same: Flask's contexts, which the debugger enters again
+ERROR = "devserver.error"  # in the environ: the unexpected error
+CONTEXTS = "werkzeug.debug.preserve_context"  # in the environ: Flask's contexts, which the debugger enters again
 
 
 def listen(root: Path) -> None:
-    """To SQL, to the app's errors and to the access log; once a process."""
+    """Listens to SQL, to the app's errors and to the access log; once per process."""
     sql.record(str(root))
     note_exceptions()
     logging.getLogger("gunicorn.access").addFilter(add_sql)
@@ -43,14 +43,14 @@ class Layer:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith(PREFIX):
             return self.own(environ, start_response)
-        stamp = self.state.read()._replace(code=self.code)  # before: what changes meanwhile is news to the page
+        stamp = self.state.read()._replace(code=self.code)  # before the app runs: later changes are news to the page
         answer = Answer()
         contexts: list[AbstractContextManager[None]] = []
         environ[CONTEXTS] = contexts.append
         statements, begun = sql.begin(), perf_counter()
         try:
             body = answer.of(self.app, environ)
-        except Exception as error:  # raised outside Flask's own care
+        except Exception as error:  # raised outside Flask's error handling
             body = answer.failed(error, environ)
         spent = (perf_counter() - begun) * 1000
         if answer.code == INTERNAL_SERVER_ERROR and (raised := environ.get(ERROR)) and page.wanted(environ):
@@ -72,7 +72,7 @@ class Layer:
         statements: list[sql.Statement],
         contexts: list[AbstractContextManager[None]],
     ) -> tuple[str, bytes]:
-        """The error page, with the way into the debugger for those who may go there."""
+        """The error page, with a link to the debugger for a client that may use it."""
         hints, link = [*self.migrations.notices, *self.dependencies], ""
         if request_id and self.debugger.allows(environ):
             self.debugger.keep(request_id, error, contexts)
@@ -80,7 +80,7 @@ class Layer:
         return page.of_request(self.root, error, environ, request_id, statements, hints=hints, debugger=link)
 
     def own(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """What a page asks the development server for."""
+        """Answers what a page asks of the development server itself."""
         path = environ["PATH_INFO"].removeprefix(PREFIX)
         if path == "events" and "gunicorn.socket" in environ:
             live.hand_over(environ, self.channel)
@@ -128,7 +128,7 @@ class Answer:
         return [(key, value) for key, value in self.headers if key.lower() not in names]
 
     def is_page(self, environ: WSGIEnvironment) -> bool:
-        """Whether it is a whole HTML page for a window, no stream, no download and no fragment for a script."""
+        """Whether it is a whole HTML page for a window: not a stream, a download or a fragment for a script."""
         return (
             environ["REQUEST_METHOD"] != "HEAD"
             and self.header("content-type").startswith("text/html")
@@ -139,13 +139,13 @@ class Answer:
         )
 
     def fill(self, body: bytes) -> list[bytes]:
-        """A page that is never kept: one from a cache would be older than what it says."""
+        """Sets the body of a page, which is never cached: a page from a cache would be older than its stamp."""
         self.headers = self.without("content-length", "etag", "last-modified", "cache-control", "expires")
         self.headers += [("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
         return [body]
 
     def replace(self, kind: str, body: bytes) -> list[bytes]:
-        """By the error page: of the app's headers only the id remains."""
+        """Replaces it with the error page: of the app's headers only the request id remains."""
         self.headers = [("X-Request-ID", self.request_id)] if self.request_id else []
         self.headers += [("Content-Type", kind), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
         return [body]
@@ -158,7 +158,7 @@ class Answer:
 
 
 class Joined:
-    """An answer's body, of which the first part was read already."""
+    """An answer's body whose first part has already been read."""
 
     def __init__(self, first: bytes, rest: Iterable[bytes], body: Any) -> None:
         self.first, self.rest, self.body = first, rest, body
@@ -183,14 +183,14 @@ def timing(spent: float, statements: list[sql.Statement]) -> str:
 
 
 def add_sql(record: logging.LogRecord) -> bool:
-    """The count in the access log's line, which the same thread writes when the request is over."""
+    """Adds the count to the access log's line, which the same thread writes when the request is over."""
     if statements := sql.current():
         record.sql = sql.summary(statements)
     return True
 
 
 def note_exceptions() -> None:
-    """Flask answers an unexpected error itself; its signal says which it was."""
+    """Flask answers an unexpected error itself; its signal says which error it was."""
     from flask import got_request_exception, request
 
     def note(sender: object, exception: BaseException, **extra: object) -> None:

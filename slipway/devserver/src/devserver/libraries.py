@@ -16,14 +16,14 @@ KEPT = ("chassis", timeseries.__name__)
 
 
 def preload(root: Path, module: str) -> bool:
-    """Imports each library that the module uses: a reload then loads our own code alone. False where it is broken.
+    """Imports each library that the module uses, so that a reload loads only our own code. False if it is broken.
 
-    Which ones they are is found out in a child, so that this process keeps none of our own modules.
+    A child process finds out which libraries they are, so that this one keeps none of our own modules.
     """
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         status = 1
-        with suppress(BaseException):  # one that is broken has imported some all the same
+        with suppress(BaseException):  # a broken module has still imported some
             importlib.import_module(module)
             status = 0
         with suppress(BaseException), os.fdopen(writer, "w") as out:
@@ -40,7 +40,7 @@ def preload(root: Path, module: str) -> bool:
 
 
 def forget(root: Path) -> None:
-    """Drops what was inherited of our own code: the next import reads what was saved."""
+    """Drops the modules of our own code that were inherited: the next import reads what was saved."""
     for name in [name for name in sys.modules if is_ours(root, name)]:
         if name not in KEPT:
             del sys.modules[name]
@@ -64,7 +64,7 @@ class Compiled(dict[str, tuple[Stat, CodeType]]):
                     self[path] = stat, compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
 
     def use(self) -> None:
-        """Makes imports in this process take them."""
+        """Makes imports in this process use them."""
         original = importlib.machinery.SourceFileLoader.get_code
 
         def get_code(loader: importlib.machinery.SourceFileLoader, name: str) -> CodeType | None:

@@ -1,13 +1,13 @@
-// Keeps this page as new as the code: put into pages by `make dev` alone.
+// Keeps this page as new as the code; only `make dev` puts it into pages.
 "use strict";
 (() => {
   const { stamp, method } = document.currentScript.dataset;
   const own = Object.fromEntries(stamp.split(".").map((part, index) => [["code", "page", "style"][index], Number(part)]));
   const key = `live:${location.pathname}${location.search}`;
-  const FRESH = 10 * 60 * 1000; // for how long input that was kept is put back
+  const FRESH = 10 * 60 * 1000; // how long kept input can still be put back
 
-  // One connection for all pages: a browser has six a host, and twenty tabs are nothing unusual. Of those
-  // that is visible, one holds the lock, listens and tells the others; a hidden one catches up later.
+  // One connection for all pages: a browser has six per host, and twenty tabs are not unusual. Of the visible pages,
+  // one holds the lock, listens and tells the others; a hidden page catches up later.
   const channel = new BroadcastChannel("live");
   const alone = navigator.locks ? navigator.locks.request.bind(navigator.locks) : (name, options, listen) => listen();
   let asking = null, source = null, release = null, latest = null;
@@ -56,7 +56,7 @@
       const text = news.broken ? "The code was changed and can't start." : "The code was changed.";
       return tell([`${text} This page answers a form: reload it to send the form again.`]);
     }
-    // Once for each news: a page that comes back as old as it was must not go round in circles.
+    // Once per change: a page that comes back as old as it was must not reload for ever.
     const wanted = `${news.code}.${news.page}`;
     if (sessionStorage.getItem("live:refreshed") === `${key} ${wanted} ${stamp}`) return tell(news.notices);
     sessionStorage.setItem("live:refreshed", `${key} ${wanted} ${stamp}`);
@@ -72,13 +72,13 @@
       address.searchParams.set("live", version);
       const next = link.cloneNode();
       next.href = address.href;
-      next.onload = () => link.remove(); // not before: a page without style would flash
+      next.onload = () => link.remove(); // not before, or the page would flash without its style
       next.onerror = () => next.remove();
       link.after(next);
     }
   };
 
-  // What was typed outlives the reload, and the error page in between; no password, no file.
+  // What was typed outlives the reload, and an error page in between, except passwords and files.
   const fields = () =>
     [...document.querySelectorAll("input[name], textarea[name], select[name]")].filter(
       (field) => !["password", "file", "hidden", "submit", "button", "image", "reset"].includes(field.type),
@@ -124,7 +124,7 @@
     bar = document.createElement("aside");
     bar.setAttribute("role", "status");
     bar.setAttribute("aria-label", "Development");
-    // By the object model, which a policy without inline styles allows.
+    // Set through the object model, which a policy without inline styles allows.
     bar.style.cssText =
       "all:initial;position:fixed;inset:auto 0 0 0;z-index:2147483647;padding:.6rem 1rem;background:#7a4b00;" +
       "color:#fff;font:14px/1.4 system-ui,sans-serif;white-space:pre-line;box-shadow:0 -2px 8px #0006";

@@ -1,7 +1,7 @@
-"""The browsers that follow: server-sent events, from the one process that outlives every reload.
+"""Server-sent events for the browsers that follow, from the one process that outlives every reload.
 
-A worker hands such a connection over, socket and all, and is rid of it: it occupies no thread, however many
-tabs are open, and holds up neither a reload nor a stop.
+A worker hands such a connection over, socket and all. From then on it occupies no thread, however many tabs are open,
+and holds up neither a reload nor a stop.
 """
 
 import errno
@@ -26,7 +26,7 @@ DOCUMENT = re.compile(rb"\s*(<!doctype|<html)", re.IGNORECASE)
 
 
 class Hub:
-    """The open connections. A slow one holds up none: it is cut, and connects again."""
+    """The open connections. A slow one does not hold up the others: it is cut, and reconnects."""
 
     def __init__(self, selector: BaseSelector) -> None:
         self.selector, self.event = selector, HEAD
@@ -52,7 +52,7 @@ class Hub:
             self.drop(client)
 
     def heard(self, client: socket.socket) -> None:
-        """A client says nothing after its request: what is readable is its end."""
+        """A client sends nothing after its request: if its socket is readable, it has left."""
         try:
             if client.recv(4096):
                 return
@@ -75,8 +75,8 @@ class Hub:
 
 
 def hand_over(environ: WSGIEnvironment, channel: socket.socket) -> None:
-    """Gives the request's connection to the supervisor, and gunicorn one that leads nowhere in its place,
-    since it shuts down what it closes. Raises ConnectionResetError, which it takes for a client that left."""
+    """Gives the request's connection to the supervisor, and gunicorn one that leads nowhere in its place, since
+    gunicorn shuts down what it closes. Raises ConnectionResetError, which gunicorn takes for a client that left."""
     connection = environ["gunicorn.socket"]
     socket.send_fds(channel, [b"{}"], [connection.fileno()])
     one, other = socket.socketpair()
@@ -86,7 +86,7 @@ def hand_over(environ: WSGIEnvironment, channel: socket.socket) -> None:
 
 
 def inject(body: bytes, stamp: Stamp, method: str) -> bytes:
-    """The page with the script in it: a file of the same origin, as a strict policy wants it. A fragment stays."""
+    """Adds the script to a page, as a file of the same origin, which a strict policy requires. A fragment stays."""
     if not DOCUMENT.match(body):
         return body
     tag = f'<script src="/_dev/live.js" data-stamp="{stamp}" data-method="{method}" defer></script>'.encode()

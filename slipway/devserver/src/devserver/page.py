@@ -1,4 +1,4 @@
-"""An exception as a page that is worth reading; as plain text for clients that did not ask for HTML."""
+"""Shows an exception as a readable page, or as plain text to clients that did not ask for HTML."""
 
 import linecache
 import os
@@ -17,7 +17,7 @@ from werkzeug.http import parse_accept_header
 from chassis.settings import SettingsError
 from devserver import sql
 
-FORM = "devserver.form"  # in the environ: the form, where the app has parsed it
+FORM = "devserver.form"  # in the environ: the form, if the app has parsed it
 AROUND = 5  # lines before and after the marked one
 SECRET = re.compile(r"pass|secret|token|key|cookie|authorization|session|credential", re.IGNORECASE)
 MASK = "••••••"
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class Frame(NamedTuple):
-    place: str  # from the repository's root where it is ours
+    place: str  # from the repository's root if it is ours
     number: int
     function: str
     ours: bool
@@ -44,7 +44,7 @@ class Frame(NamedTuple):
 
 
 def wanted(environ: WSGIEnvironment) -> bool:
-    """Not by a program that asks for JSON and nothing else: it gets the app's own answer."""
+    """Whether the client wants the page: a program that asks for nothing but JSON gets the app's own answer."""
     return "html" in preferred(environ) or environ.get("HTTP_ACCEPT", "*/*").strip() in ("", "*/*")
 
 
@@ -54,7 +54,7 @@ def preferred(environ: WSGIEnvironment) -> str:
 
 
 class Broken:
-    """The app where there is none: 500 and the reason, whatever is asked for."""
+    """Stands in for an app that can't start: answers every request with 500 and the reason."""
 
     def __init__(self, root: Path, error: BaseException, hints: list[str]) -> None:
         self.root, self.error, self.hints = root, error, hints
@@ -161,7 +161,7 @@ def around(path: str, number: int) -> list[Line]:
 
 
 def variables(where: FrameType) -> dict[str, str]:
-    """The local ones, shortened; a module's are its whole namespace and say nothing."""
+    """The local variables, shortened; a module's are its whole namespace, and tell nothing."""
     if where.f_code.co_name == "<module>":
         return {}
     return {name: MASK if SECRET.search(name) else represented(value) for name, value in where.f_locals.items()}

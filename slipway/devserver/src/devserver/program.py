@@ -1,7 +1,7 @@
-"""A program that serves nothing, restarted at every save: `python -m devserver.program`.
+"""Restarts a program that serves nothing at every save: `python -m devserver.program`.
 
-The one before goes as in production, its round of work finished, so that no two are ever at it. Where that
-takes over GRACEFUL_TIMEOUT seconds, a second SIGTERM breaks the round off, and after as long again SIGKILL.
+The former process stops as in production, after its round of work, so that two never run at once. If that takes over
+GRACEFUL_TIMEOUT seconds, a second SIGTERM interrupts the round, and SIGKILL follows after as long again.
 """
 
 import logging
@@ -56,9 +56,9 @@ class Restarter:
 
     def start(self) -> None:
         self.again, self.due = False, math.inf
-        # A group of its own: Ctrl-C is this process's, and reaches the program as the SIGTERM of every other end.
+        # A group of its own: Ctrl-C reaches this process alone, which sends the program SIGTERM, as at any other end.
         self.process = subprocess.Popen(COMMAND, process_group=0)
-        if self.stopping:  # asked since it was looked at
+        if self.stopping:  # asked to stop since the last check
             self.end()
 
     def pause(self) -> float | None:
@@ -76,12 +76,12 @@ class Restarter:
             self.end()
 
     def end(self) -> None:
-        """Begins it; one that has been asked already is given the rest of its time."""
+        """Starts to end the program; one that was asked already gets the rest of its time."""
         if self.due == math.inf:
             self.due, self.means = 0.0, iter((signal.SIGTERM, signal.SIGTERM))
 
     def tend(self) -> None:
-        """Looks whether the program has ended, and hurries one that is late in doing so."""
+        """Checks whether the program has ended, and hurries it if it is late."""
         if self.process and self.process.poll() is not None:
             if self.due == math.inf:
                 log.error("it ended by itself, with status %d: the next save restarts it", self.process.returncode)

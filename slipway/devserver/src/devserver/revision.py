@@ -1,6 +1,6 @@
 """`python -m devserver.revision "add tags"`: Alembic's draft of a migration, which appears whole or not at all.
 
-It is written in a copy of the folder. That it goes up and down is what the service's own `test_migrations.py` shows.
+It is written in a copy of the folder. The service's own `test_migrations.py` shows that it goes up and down.
 """
 
 import argparse

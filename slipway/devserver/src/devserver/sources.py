@@ -1,7 +1,7 @@
-"""The sources: which files count, what a change of each one wants, and when to look.
+"""The sources: which files count, what a change to each requires, and when to look.
 
-The truth is what `stat` says of each file. inotify only says when to look, so that an event that is
-missed or means nothing never matters; where it stays silent, as on some mounts, looking at intervals does.
+What counts is what `stat` says about each file. inotify only says when to look, so an event that is missed or means
+nothing never matters; where it stays silent, as on some mounts, the files are polled.
 """
 
 import ctypes
@@ -29,11 +29,11 @@ Seen = dict[str, Stat]  # by path
 
 
 class Sources:
-    """The files of one service, of the libraries and beside them, as they were at the last look."""
+    """The files of one service, of the libraries and of the root, as they were at the last look."""
 
     def __init__(self, root: Path, service: Path) -> None:
         self.root, self.service = root, service
-        self.bundle = os.fspath(service / "ui")  # Vite's to watch: it replaces a module, we would load the page
+        self.bundle = os.fspath(service / "ui")  # Vite watches it: it replaces a module, where we would reload the page
         self.folders: list[str] = []
         self.seen = self.look()
 
@@ -91,11 +91,11 @@ def suffix(name: str) -> str:
 
 
 class Inotify:
-    """The kernel's word that something happened in one of the folders. Raises OSError where there is none."""
+    """The kernel's notice that something happened in one of the folders. Raises OSError if there is no inotify."""
 
     def __init__(self) -> None:
         if sys.platform != "linux":
-            raise OSError(errno.ENOSYS, "it is Linux's")
+            raise OSError(errno.ENOSYS, "it exists only on Linux")
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self.libc.inotify_init1(NONBLOCK | CLOEXEC)
         if self.descriptor < 0:
@@ -111,7 +111,7 @@ class Inotify:
         self.watched = set(folders)
 
     def drain(self) -> None:
-        """Reads the events away, and forgets the folders that are gone: a new one may take a name."""
+        """Discards the events, and forgets the watches if a folder is gone: a new folder may take its name."""
         with suppress(BlockingIOError):
             while data := os.read(self.descriptor, 65536):
                 if any(mask & 0x8000 or mask & 0x40000000 for mask in masks(data)):  # ignored, a directory's own

@@ -1,4 +1,4 @@
-"""The SQL of a request: each statement, its time, and the line of ours that asked for it."""
+"""The SQL of a request: each statement, its time, and the line of our code that ran it."""
 
 import os
 import re
@@ -25,7 +25,7 @@ _current: ContextVar[list[Statement] | None] = ContextVar("statements", default=
 
 
 def begin() -> list[Statement]:
-    """A new list, which the statements of this request are added to."""
+    """A new list, to which the statements of this request are added."""
     statements: list[Statement] = []
     _current.set(statements)
     return statements
@@ -36,7 +36,7 @@ def current() -> list[Statement]:
 
 
 def repeated(statements: list[Statement]) -> dict[str, int]:
-    """How often a statement ran that ran more than once, most often first: a query in a loop stands out."""
+    """How often each repeated statement ran, the most frequent first: a query in a loop stands out."""
     return {text: count for text, count in Counter(each.text for each in statements).most_common() if count > 1}
 
 
@@ -49,7 +49,7 @@ def summary(statements: list[Statement]) -> str:
 
 
 def record(root: str) -> None:
-    """Listens to every engine of this process, where the service has SQLAlchemy at all."""
+    """Listens to every engine of this process, if the service has SQLAlchemy at all."""
     try:
         from sqlalchemy import Engine, event
     except ImportError:
@@ -73,7 +73,7 @@ def record(root: str) -> None:
 
 
 def place(root: str) -> str:
-    """The innermost line of a service that led here, else empty."""
+    """The innermost line of a service's code that led here; empty if there is none."""
     frame: FrameType | None = sys._getframe(1)
     services = f"{root}/services/"
     while frame:

@@ -1,4 +1,4 @@
-"""What all processes of the development server know: how new the code, the pages and the styles are."""
+"""What all processes of the development server share: how new the code, the pages and the styles are."""
 
 import mmap
 import struct
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """Each part only ever grows, from one start of `make dev` to the next as well."""
+    """Each part only ever grows, even from one start of `make dev` to the next."""
 
     code: int
     page: int

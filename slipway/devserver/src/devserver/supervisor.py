@@ -22,7 +22,7 @@ from devserver.live import Hub
 from devserver.sources import Kind, Sources
 from devserver.state import State
 
-LISTENER = "DEV_LISTENER"  # the port's descriptor, where this process has restarted itself
+LISTENER = "DEV_LISTENER"  # the port's descriptor, if this process has restarted itself
 
 log = logging.getLogger("dev")
 
@@ -35,8 +35,8 @@ def main() -> None:
 
 
 def listener() -> socket.socket:
-    """The port, from before a restart where there was one. It is handed a connection once a request has
-    come over it: one that a browser has opened in advance waits for the newest code."""
+    """The port's socket, kept over a restart of this process. It gets a connection only once a request has arrived on
+    it: one that a browser has opened in advance waits for the newest code."""
     if (inherited := os.environ.pop(LISTENER, None)) is not None:
         return socket.socket(fileno=int(inherited))
     address = os.environ.get("BIND_ADDRESS") or "0.0.0.0", int(os.environ.get("PORT") or "8000")  # noqa: S104 - as settings.py
@@ -82,12 +82,12 @@ class Supervisor:
         return 0
 
     def preload(self) -> None:
-        """Again once the code is whole, where it was broken: a broken one does not say all that it needs."""
+        """Runs again once broken code is fixed: broken code does not show all the libraries that it needs."""
         server = libraries.preload(self.root, "chassis.server.gunicorn")
         self.preloaded = libraries.preload(self.root, f"{os.environ['SERVICE']}.app") and server
 
     def share_metrics(self) -> str:
-        """Where all generations count, so that a reload does not begin at nought."""
+        """Makes the directory where all generations count, so that a reload does not start at zero."""
         place = tempfile.mkdtemp(prefix="metrics-", dir=shm.FOLDER)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = place
         return place
@@ -116,7 +116,7 @@ class Supervisor:
         self.tell()
 
     def start_anew(self, named: str) -> None:
-        """This program itself was changed: becomes its new version, the port open all the while."""
+        """Turns this process, whose own code was changed, into its new version, and keeps the port open."""
         check = [sys.executable, "-c", "import devserver.supervisor, devserver.layer"]
         if subprocess.run(check, check=False).returncode:
             log.error("%s changed, and the development server can't be imported: it goes on as it was", named)
@@ -134,7 +134,7 @@ class Supervisor:
         code = self.state.grow("code").code
         self.notices.pop("database", None)
         sys.stdout.flush()
-        # Blocked: a signal to the child must not meet this process's handlers.
+        # Blocked: a signal to the child must not run this process's handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, waiting.STOP)
         if (pid := os.fork()) == 0:
             self.let_go()
@@ -143,7 +143,7 @@ class Supervisor:
         self.current = self.generations[pid] = generation.Generation(code, pid, fallback=error is not None)
 
     def let_go(self) -> None:
-        """In a fork: what is the parent's alone."""
+        """Gives up, in a fork, what belongs to the parent alone."""
         signal.set_wakeup_fd(-1)
         for each in (*waiting.STOP, signal.SIGCHLD):
             signal.signal(each, signal.SIG_DFL)
@@ -161,7 +161,7 @@ class Supervisor:
             self.current = None
 
     def hear(self) -> None:
-        """A worker's word: that it serves, what it has noticed, or a browser's connection."""
+        """Reads a worker's messages: that it serves, what it has noticed, or a browser's connection."""
         with suppress(BlockingIOError):
             while True:
                 data, descriptors, _, _ = socket.recv_fds(self.ours, 65536, 4)
@@ -172,7 +172,7 @@ class Supervisor:
 
     def note(self, message: dict[str, Any]) -> None:
         if self.current is None or message["code"] != self.current.code:
-            return  # of a generation that is replaced already
+            return  # from a generation that is replaced already
         if "worker" in message:
             self.current.serves(message["worker"], message["broken"])
             self.show(self.current)
@@ -206,7 +206,7 @@ class Supervisor:
                     self.replace(gone, os.waitstatus_to_exitcode(ended[1]))
 
     def replace(self, gone: generation.Generation, status: int) -> None:
-        """By the page that says so; where not even that one could start, by whatever is saved next."""
+        """Replaces it with the page that says so; if not even that could start, the next save replaces it."""
         log.error("the server ended by itself, with status %d", status)
         self.current = None
         if gone.worker or not gone.fallback:

@@ -16,11 +16,11 @@ from dotenv import dotenv_values
 
 from devserver.sources import Inotify, Kind, Sources
 
-POLL = 0.05  # seconds between looks where nothing says when to look
-FALLBACK = 1.0  # the same, beside inotify
-SHARE = 0.05  # of a CPU that looking may take: a large tree is looked at less often
+POLL = 0.05  # seconds between two looks without inotify
+FALLBACK = 1.0  # the same, with inotify
+SHARE = 0.05  # the part of a CPU that looking may take: a large tree is looked at less often
 SETTLE = 0.005  # seconds from the first event to the look: one tick of the file system's clock, and a "save all"
-SILENT = 2  # changes without an event, one after the other, after which inotify is given up
+SILENT = 2  # consecutive changes without an event, after which inotify is given up
 RELOAD = ("auto", "inotify", "poll")
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -28,7 +28,7 @@ log = logging.getLogger("dev")
 
 
 def setting(root: Path) -> str:
-    """How to look: RELOAD, from the environment or `.env`. Exits with one line where it is neither."""
+    """How to look: RELOAD, from the environment or `.env`. Exits with one line if the value is unknown."""
     dotenv = dotenv_values(root / ".env")
     reload = os.environ.get("RELOAD") or dotenv.get("RELOAD") or "auto"
     forget(dotenv)
@@ -38,14 +38,14 @@ def setting(root: Path) -> str:
 
 
 def forget(dotenv: dict[str, str | None]) -> None:
-    """Compose has put `.env` into the environment, where it would hide what is saved there later."""
+    """Removes what Compose has put from `.env` into the environment, where it would hide later changes to the file."""
     for name, value in dotenv.items():
         if os.environ.get(name) == value:
             del os.environ[name]
 
 
 class Signals:
-    """Wakes the selector at each signal: `asked` is called at one to stop, `heard` after any, a child's end too."""
+    """Wakes the selector at each signal: `asked` is called for a signal to stop, `heard` after any, SIGCHLD too."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Watch:
         self.sources, self.selector, self.follow = sources, selector, follow
         self.inotify = self.open() if reload != "poll" else None
         self.polled = reload != "inotify" or self.inotify is None
-        self.settled = False  # from when on a save that no event told of speaks against inotify
+        self.settled = False  # once True, a save without an event counts against inotify
         self.due, self.silent = 0.0, 0
 
     def open(self) -> Inotify | None:
@@ -125,8 +125,8 @@ class Watch:
             self.follow(changes)
 
     def give_up(self, inotify: Inotify) -> None:
-        """Looks found what no event had told of, more often than by chance: this file system has none."""
-        log.info("inotify is silent here: looking at the sources every %g s (RELOAD=poll says so at once)", POLL)
+        """Looks found changes without an event, more often than by chance: this file system has no events."""
+        log.info("inotify is silent here: looking at the sources every %g s (RELOAD=poll does so from the start)", POLL)
         self.selector.unregister(inotify.descriptor)
         inotify.close()
         self.inotify = None

@@ -36,7 +36,7 @@ def runner(app: "Flask") -> "FlaskCliRunner":
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A test sees neither the developer's `.env` nor their environment; a service's own, its name."""
+    """Hides the developer's `.env` and settings from each test, and sets SERVICE for a service's own tests."""
     import os
 
     from chassis.settings import Settings

@@ -1,4 +1,4 @@
-"""Asking an ASGI app, started and stopped around it as its server would."""
+"""Sends a request to an ASGI app, which is started and stopped as by its server."""
 
 import asyncio
 from collections.abc import AsyncIterator

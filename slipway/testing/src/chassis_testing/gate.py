@@ -1,4 +1,4 @@
-"""A test that is not marked `containers` starts no docker, whatever the machine: one that does fails by its name."""
+"""Keeps docker from tests that are not marked `containers`, on any machine: one that starts it fails by name."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# First on the PATH, where the test's own programs find it too: the machine's docker, unless that is forbidden. What
-# the harness removes after another test is none of this one's.
+# First on the PATH, where the programs that a test starts find it too: runs the machine's docker, unless that is
+# forbidden. What the harness removes after another test does not count for this one.
 GATE = """\
 #!/bin/sh
 if [ -e "$0.forbidden" ] && [ -z "$TEARING_DOWN" ]; then
@@ -39,7 +39,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """What a module's tests share may be containers, and goes after the last of them, which need not be marked."""
+    """Allows docker: containers that a module's tests share go after the last of them, which need not be marked."""
     gate = item.config.stash[DOCKER]
     gate.with_suffix(".forbidden").unlink(missing_ok=True)
     yield

