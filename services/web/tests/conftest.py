@@ -109,7 +109,7 @@ class Browser:
 
 
 class Page:
-    """What came back: `status`, the `path` it came from, its `html`, and the `text` that one reads."""
+    """What came back: `status`, the `path` it came from, its `html`, and the `text` that a person reads."""
 
     def __init__(self, answer: TestResponse) -> None:
         self.status, self.path, self.html = answer.status_code, answer.request.path, answer.text
@@ -121,7 +121,7 @@ class Page:
         return re.search(r'name="csrf_token" value="([^"]+)"', self.html)[1]
 
     def value(self, name: str) -> str:
-        """What stands in the field of that name."""
+        """The contents of the field of that name."""
         area = re.search(rf'<textarea id="{name}"[^>]*>\n?(.*?)</textarea>', self.html, re.DOTALL)
         field = re.search(rf'<input id="{name}"[^>]* value="([^"]*)"', self.html)
         return unescape((area or field)[1])

@@ -1,4 +1,4 @@
-"""What every page and answer of the app keeps to, by any view."""
+"""What holds for every page and answer of the app, whichever view gives it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The list of what makes a fork one's own reads the repository's files."""
+"""The checklist for a fork reads the repository's files."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from web import checklist
 
 
 def done(root):
-    """Which tasks are done, but for the sample, which is here or is not."""
+    """Which tasks are done, except for the sample, which may be here or not."""
     return [task.done for task in checklist.tasks(root) if "sample" not in task.title]
 
 

@@ -1,4 +1,4 @@
-"""What makes a fork one's own, ticked off by itself. Not in the image: the repository's files say it."""
+"""The tasks that make a fork your own, ticked off automatically. Not in the image: it reads the repository's files."""
 
 import os
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Checklist(NamedTuple):
 
 
 def read(app: Flask) -> Checklist | None:
-    """None where the app does not run from its repository."""
+    """None if the app does not run from its repository."""
     page = Path(app.root_path, "templates/home.html")
     root = next((each for each in page.parents if (each / "uv.lock").exists()), None)
     return Checklist(list(tasks(root)), os.fspath(page.relative_to(root))) if root else None
@@ -44,7 +44,7 @@ def tasks(root: Path) -> Iterable[Task]:
     yield Task("Give it your name", "It still has the template's.", "make rename name=…", renamed)
     yield Task("Remove the sample", "It is there to be copied from, then deleted.", "make remove-sample", not sample)
     yield Task("Set the secrets", "Production starts with your own, or not at all.", "make init", has_secrets(root))
-    yield Task("Set the domain", "Its certificate comes by itself.", "SITE_ADDRESS= in .env", has_domain(root))
+    yield Task("Set the domain", "Its certificate is issued automatically.", "SITE_ADDRESS= in .env", has_domain(root))
 
 
 def has_secrets(root: Path) -> bool:

@@ -10,16 +10,16 @@ protect = CSRFProtect()
 
 
 def init_app(app: Flask) -> None:
-    # As long as the session: an hour's limit would cost a slow writer what they wrote.
+    # Valid as long as the session: a limit of an hour would cost slow writers what they wrote.
     app.config["WTF_CSRF_TIME_LIMIT"] = None
     protect.init_app(app)
     app.register_error_handler(CSRFError, _refused)
 
 
 def _refused(error: CSRFError) -> Response:
-    """Says what to do; which check failed is of use to an attacker only."""
+    """Says what to do; which check failed would help only an attacker."""
     error.description = (
-        "This form can't be checked to be yours, so nothing was saved. "
+        "This form could not be verified, so nothing was saved. "
         "Go back, copy what you wrote, reload the page and send it again."
     )
     return errors.answer(error)

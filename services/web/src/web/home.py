@@ -1,4 +1,4 @@
-"""The first page: a status board for who may see it, a few words for everybody else."""
+"""The first page: a status board for those who may see it, a few words for other visitors."""
 
 from flask import Blueprint, Flask, render_template
 
@@ -13,7 +13,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.extensions["navigation"] = []
     app.context_processor(lambda: {"navigation": app.extensions["navigation"]})
     if not settings.production:
-        from web import checklist  # no part of the image
+        from web import checklist  # not in the image
 
         app.jinja_env.globals.update(checklist=lambda: checklist.read(app))
     app.register_blueprint(blueprint)
@@ -26,5 +26,5 @@ def link(app: Flask, label: str, page: str, api: str) -> None:
 
 @blueprint.get("/")
 def page() -> str:
-    """Strangers learn the name and the version; who develops it, or has the token, how it is."""
+    """Shows the public the name and the version; a developer, or a client with the token, the state of the service."""
     return render_template("home.html", status=status.report())

@@ -1,4 +1,4 @@
-"""What the web service can be told. Imports neither Flask nor SQLAlchemy: the entrypoint reads it."""
+"""The settings of the web service. Imports neither Flask nor SQLAlchemy: the entrypoint reads it."""
 
 from dataclasses import dataclass
 

@@ -14,7 +14,7 @@ def add(client):
 
 
 def problem(answer) -> dict:
-    """The problem that an error answer carries, after what every problem has was checked."""
+    """Checks what every problem has, and returns the problem that an error answer carries."""
     assert answer.content_type == "application/problem+json"
     body = answer.json
     assert body["status"] == answer.status_code

@@ -1,4 +1,4 @@
-"""Sample data looks like what people write, and comes once."""
+"""Sample data looks like what people write, and is added once."""
 
 from sqlalchemy import func, select
 

@@ -1,6 +1,6 @@
 """The sample: notes as pages (`/notes`) and as a JSON API (`/api/notes`).
 
-`make remove-sample` takes it out. Nothing outside of this package imports it but `web.app`.
+`make remove-sample` takes it out. Outside of this package, only `web.app` imports it.
 """
 
 from flask import Flask
@@ -14,11 +14,11 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["NOTES_PER_PAGE"] = settings.notes_per_page
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(api.blueprint)
-    # What another site makes a browser send is refused before (chassis.web.security), and no cookie means
-    # anything to the API.
+    # Requests that another site makes a browser send are refused earlier (chassis.web.security), and the API ignores
+    # cookies.
     csrf.protect.exempt(api.blueprint)
     if settings.development:
-        from web.notes import seed  # no part of the image
+        from web.notes import seed  # not in the image
 
         app.cli.add_command(seed.command)
     home.link(app, "Notes", page="notes.index", api="notes_api.list_notes")

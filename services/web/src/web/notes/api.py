@@ -1,4 +1,4 @@
-"""`/api/notes`: JSON in, JSON out; errors are problem details (RFC 9457) with every error."""
+"""`/api/notes`: JSON in, JSON out; errors are problem details (RFC 9457) that list every error."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Self

@@ -56,7 +56,7 @@ def edit(note_id: int) -> Answer:
 
 @blueprint.route("/<id:note_id>/delete", methods=["GET", "POST"])
 def delete(note_id: int) -> Answer:
-    """A page that asks, since there is no script that could."""
+    """A page that asks for confirmation, since there is no script to ask."""
     if request.method == "GET":
         return render_template("notes/delete.html", note=store.get(note_id))
     note = store.remove(note_id)
@@ -75,7 +75,7 @@ def page_number() -> int:
 def submitted() -> NoteFields:
     """The form's note. Raises Invalid."""
     title, body = request.form.get("title", ""), request.form.get("body", "")
-    # Counted as the person who typed it counts: browsers send CRLF for a line break, one character.
+    # Counted as the person who typed it counts: a line break, for which browsers send CRLF, is one character.
     values = {"title": title.strip(), "body": body.replace("\r\n", "\n")}
     return validation.check(NoteFields, values)
 

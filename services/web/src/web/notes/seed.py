@@ -59,7 +59,7 @@ def command() -> None:
 
 
 def seed(into: Session) -> int:
-    """Adds those whose title is not there yet, and returns how many they are."""
+    """Adds the notes whose title is not there yet, and returns how many it added."""
     there = set(into.scalars(select(Note.title)))
     now = datetime.now(UTC)
     added = []

@@ -55,7 +55,7 @@ def change(note_id: int, changes: NoteFields | NoteChanges) -> Note:
 
 
 def remove(note_id: int) -> Note:
-    """The note that is no more. Raises NotFound."""
+    """Returns the removed note. Raises NotFound."""
     note = _locked(note_id)
     session().delete(note)
     session().commit()
@@ -63,7 +63,7 @@ def remove(note_id: int) -> Note:
 
 
 def _locked(note_id: int) -> Note:
-    """Another change or removal waits: the second remover gets a 404, not an error."""
+    """Another change or removal waits: a second removal gets a 404, not an error."""
     return _found(note_id, session().get(Note, note_id, with_for_update=True))
 
 
