@@ -104,7 +104,7 @@ class Stack:
     def destroy(self) -> None:
         """Removes everything that the project created, found by label, so that it works in any state."""
         kept = self.environment
-        self.environment = {**kept, "TEARING_DOWN": "1"}  # reported to conftest.py's gate
+        self.environment = {**kept, "TEARING_DOWN": "1"}  # reported to the gate of chassis_testing
         try:
             if ids := self._list("ps", "--all"):
                 self.run("docker", "rm", "--force", "--volumes", *ids)

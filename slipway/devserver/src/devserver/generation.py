@@ -121,7 +121,7 @@ class Served(BaseApplication):
             "on_exit": lambda server: None,  # the counters are the supervisor's
             "post_worker_init": begin,
         }
-        self.is_asgi = "asgi" in self.cfg.worker_class_str  # chassis.asgi_worker, or gunicorn's own
+        self.is_asgi = "asgi" in self.cfg.worker_class_str  # chassis.server.asgi_worker, or gunicorn's own
         for name, value in chosen.items():
             self.cfg.set(name, value)
 

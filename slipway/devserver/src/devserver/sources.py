@@ -111,10 +111,10 @@ class Inotify:
         self.watched = set(folders)
 
     def drain(self) -> None:
-        """Discards the events, and forgets the watches if a folder is gone: a new folder may take its name."""
+        """Discards the events, and forgets the watches if a folder came or went: a new one may take a former name."""
         with suppress(BlockingIOError):
             while data := os.read(self.descriptor, 65536):
-                if any(mask & 0x8000 or mask & 0x40000000 for mask in masks(data)):  # ignored, a directory's own
+                if any(mask & 0x8000 or mask & 0x40000000 for mask in masks(data)):  # IN_IGNORED, IN_ISDIR
                     self.watched.clear()
 
     def close(self) -> None:

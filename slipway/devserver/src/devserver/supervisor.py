@@ -39,7 +39,7 @@ def listener() -> socket.socket:
     it: one that a browser has opened in advance waits for the newest code."""
     if (inherited := os.environ.pop(LISTENER, None)) is not None:
         return socket.socket(fileno=int(inherited))
-    address = os.environ.get("BIND_ADDRESS") or "0.0.0.0", int(os.environ.get("PORT") or "8000")  # noqa: S104 - as settings.py
+    address = os.environ.get("BIND_ADDRESS") or "0.0.0.0", int(os.environ.get("PORT") or "8000")  # noqa: S104 - as chassis.settings
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
         opened = socket.create_server(address, family=family, backlog=2048)

@@ -22,7 +22,7 @@ SECONDS = Histogram("http_request_seconds", "Seconds to answer.", ["route"], buc
 
 
 def text() -> bytes:
-    """The sum of all workers' counters if server.py has made a directory for them; else this process's."""
+    """The sum of all workers' counters if server/gunicorn.py has made a directory for them; else this process's."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return exposition.generate_latest(REGISTRY)
     with _files(fcntl.LOCK_SH) as folder:
