@@ -31,6 +31,7 @@ Finding = tuple[str, str]
 # Besides what .env.example lists: compose's own settings, and what the tools read or write.
 ALSO_KNOWN = {"PREVIOUS_TAG", "DEPLOY_TIMEOUT", "DEV_UID", "DEV_GID"}
 PLACEHOLDERS = ("your.domain", "example.com", "example.org", "mydomain.com", "changeme")
+SCRIPTS = (".ci/*", "docker/**/*.sh", "slipway/**/*.sh", "slipway/machine/**/*")
 # File systems of another machine, or of another system on this one: they deliver no inotify events.
 DEAF = {"9p", "cifs", "drvfs", "nfs", "nfs4", "prl_fs", "smb3", "vboxsf"}
 
@@ -201,9 +202,8 @@ def secrets() -> Iterator[Finding]:
     named = init.named()
     if missing := [name for name in named if not (folder / name).exists()]:
         yield BAD, f"secrets/ lacks {', '.join(missing)}: `make init` writes it"
-        return
-    problems = list(problems_of_secrets(folder, named))
-    yield from problems or [(OK, "secrets/ is whole, and closed to others")]
+    else:
+        yield from list(problems_of_secrets(folder, named)) or [(OK, "secrets/ is whole, and closed to others")]
 
 
 def problems_of_secrets(folder: Path, named: list[str]) -> Iterator[Finding]:
@@ -215,10 +215,7 @@ def problems_of_secrets(folder: Path, named: list[str]) -> Iterator[Finding]:
         elif not (folder / name).stat().st_mode & 0o004:
             yield BAD, f"secrets/{name} can't be read by the app's user in the container: chmod 644 secrets/{name}"
         if (folder / f".{name}.next").exists():
-            yield (
-                HINT,
-                f"a rotation of {name} is half-done, Postgres may refuse it: make rotate-secret s={name} ends it",
-            )
+            yield HINT, f"a rotation of {name} is half-done: make rotate-secret s={name} ends it"
 
 
 def backups() -> Iterator[Finding]:
@@ -237,15 +234,9 @@ def caddyfile() -> Iterator[Finding]:
 
 
 def line_ends() -> Iterator[Finding]:
-    scripts = [
-        *ROOT.glob("docker/**/*.sh"),
-        *ROOT.glob("slipway/**/*.sh"),
-        *ROOT.glob(".ci/*"),
-        *ROOT.glob("slipway/machine/**/*"),
-    ]
-    if wrong := [path for path in scripts if path.is_file() and b"\r\n" in path.read_bytes()]:
-        name = wrong[0].relative_to(ROOT)
-        yield BAD, f"{name} has Windows line ends, and no shell runs it: git config core.autocrlf input; git checkout ."
+    scripts = (path for pattern in SCRIPTS for path in ROOT.glob(pattern) if path.is_file())
+    if wrong := next((path for path in scripts if b"\r\n" in path.read_bytes()), None):
+        yield BAD, f"{wrong.relative_to(ROOT)} has Windows line ends, and no shell runs it: git config core.autocrlf input; git checkout ."
 
 
 def place() -> Iterator[Finding]:
@@ -273,22 +264,19 @@ def owner() -> Iterator[Finding]:
     me, theirs = os.getuid(), ROOT.stat().st_uid
     if me == 0 and theirs:
         yield HINT, f"you are root, and the tree is user {theirs}'s: what make writes here will be root's"
-    elif me and (foreign := next(foreigners(ROOT, me), None)):
-        yield BAD, f"{foreign.relative_to(ROOT)} belongs to another user: sudo chown -R {me} {ROOT}"
+    elif me and (foreign := foreigner(me)):
+        yield BAD, f"{foreign} belongs to another user: sudo chown -R {me} {ROOT}"
     if (given := dotenv.in_file().get("DEV_UID")) and given != str(me):
         yield HINT, f".env sets DEV_UID={given}, and you are {me}: take the line out, `make dev` knows"
 
 
-def foreigners(folder: Path, me: int, depth: int = 5) -> Iterator[Path]:
-    """Files that belong to another user, searched only as deep as the sources lie."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.stat(follow_symlinks=False).st_uid != me:
-                yield Path(entry.path)
-            elif (
-                depth and entry.is_dir(follow_symlinks=False) and entry.name not in (".git", ".venv", "data", "backups")
-            ):
-                yield from foreigners(Path(entry.path), me, depth - 1)
+def foreigner(me: int) -> str:
+    """The first path that belongs to another user, searched only as deep as the sources lie; empty if none does."""
+    pruned = ("-name", ".git", "-o", "-name", ".venv", "-o", "-name", "data", "-o", "-name", "backups")
+    theirs = ("!", "-user", str(me), "-print", "-quit")
+    find = ("find", ".", "-maxdepth", "6", *theirs, "-o", "(", *pruned, ")", "-prune")
+    found = subprocess.run(find, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    return found.stdout.strip().removeprefix("./")
 
 
 def own_check() -> Iterator[Finding]:
