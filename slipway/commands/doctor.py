@@ -236,7 +236,8 @@ def caddyfile() -> Iterator[Finding]:
 def line_ends() -> Iterator[Finding]:
     scripts = (path for pattern in SCRIPTS for path in ROOT.glob(pattern) if path.is_file())
     if wrong := next((path for path in scripts if b"\r\n" in path.read_bytes()), None):
-        yield BAD, f"{wrong.relative_to(ROOT)} has Windows line ends, and no shell runs it: git config core.autocrlf input; git checkout ."
+        name = wrong.relative_to(ROOT)
+        yield BAD, f"{name} has Windows line ends, and no shell runs it: git config core.autocrlf input; git checkout ."
 
 
 def place() -> Iterator[Finding]:

@@ -200,9 +200,10 @@ def test_what_cannot_be_proved_is_one_line_before_anything_runs(tree, command, s
 
 def test_an_interrupted_run_leaves_its_page(tree):
     (tree.directory / "slipway/proofs/stack/test_slow.py").write_text(SLOW)
+    record = tree.directory / ".cache/prove.jsonl"
+    record.unlink(missing_ok=True)  # another run's
     with tree.prove("make prove p=slow") as run:
-        record = tree.directory / ".cache/prove.jsonl"
-        wait_until("the first test's end", lambda: '"teardown"' in record.read_text())
+        wait_until("the first test's end", lambda: record.exists() and '"teardown"' in record.read_text())
         os.killpg(run.pid, signal.SIGINT)
         said = run.communicate()[0]
     (tree.directory / "slipway/proofs/stack/test_slow.py").unlink()

@@ -155,13 +155,18 @@ def visit(chromium: Browser, request: pytest.FixtureRequest, complaints: list[st
 
 
 def persistently(page: Page) -> Callable[[str], Response | None]:
-    """Page.goto, repeated if a network of the machine came or went meanwhile: Chromium then aborts what it is doing."""
-    goto = page.goto
+    """Page.goto, repeated if a network of the machine came or went meanwhile: Chromium then aborts what it is doing,
+    be that the page or its stylesheet."""
+    goto, failures = page.goto, []
+    page.on("requestfailed", lambda request: failures.append(request.failure))
 
     def go(url: str) -> Response | None:
         for _ in range(10):
+            failures.clear()
             try:
-                return goto(url)
+                response = goto(url)
+                if "net::ERR_NETWORK_CHANGED" not in failures:
+                    return response
             except Error as error:
                 if not re.search("ERR_NETWORK_CHANGED|chrome-error:", str(error)):
                     raise

@@ -20,7 +20,7 @@ def figures(page, name):
 
 def test_it_shows_the_replica_its_database_and_its_schema(board):
     replica = board.get_by_role("region", name=re.compile("Replica"))
-    for text in ("Serves", "PostgreSQL 18", "Up to date", "ms as a rule"):
+    for text in ("Serves", "PostgreSQL 18", "Up to date", "ms typically"):
         expect(replica).to_contain_text(text)
 
 

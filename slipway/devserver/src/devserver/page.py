@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader
 from werkzeug.datastructures import EnvironHeaders, MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from chassis.settings import SettingsError
 from devserver import sql
 
 FORM = "devserver.form"  # in the environ: the form, if the app has parsed it
@@ -96,7 +95,8 @@ def answer(root: Path, error: BaseException, environ: WSGIEnvironment, **context
     page = templates.get_template("error.html").render(
         kind=type(error).__name__,
         message=str(error) or "no message",
-        errors=error.errors if isinstance(error, SettingsError) else None,
+        # By its name: the app may have loaded a chassis of its own, as it is saved now.
+        errors=getattr(error, "errors", None) if type(error).__name__ == "SettingsError" else None,
         method=environ["REQUEST_METHOD"],
         path=environ.get("RAW_URI") or environ.get("PATH_INFO", ""),
         frames=[frame for frame in found if frame.ours] or found[:1],
