@@ -1,6 +1,7 @@
 """`make lint`: every check that reads the sources without running them; all of them run, and all errors are shown."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from slipway.commands.shared import git, prose
 from slipway.commands.shared.stop import Stop
 
 BIN = Path(sys.executable).parent
+SOURCE = re.compile(r"(?:libs|services|slipway)/[^/]+/src(?=/.*\.py$)")
 
 
 def lint() -> None:
@@ -20,13 +22,14 @@ def lint() -> None:
 
 
 def checks() -> dict[str, list[str]]:
-    files = [ROOT / name for name in git.files()]
+    names = git.files()
+    files = [ROOT / name for name in names]
     scripts = [path for path in files if is_shell(path)]
     dockerfiles = [path for path in files if path.name.endswith("Dockerfile")]
     return {
         "ruff": ["ruff", "check", "--quiet", "."],
         "ruff format": ["ruff", "format", "--check", "--quiet", "."],
-        "mypy": ["mypy"],
+        "mypy": ["mypy", "slipway/commands", *sources(names)],
         "shellcheck": ["shellcheck", *map(str, scripts)],
         "hadolint": ["hadolint", *map(str, dockerfiles)],
         "zizmor": ["zizmor", "--offline", "--quiet", ".github/workflows"],
@@ -39,7 +42,7 @@ def passes(name: str, command: list[str]) -> bool:
     run = subprocess.run(
         [str(program) if program.exists() else command[0], *command[1:]],
         cwd=ROOT,
-        env=os.environ | {"MYPYPATH": sources()},
+        env=os.environ | {"MYPYPATH": os.pathsep.join(sources(git.files()))},  # where it finds each package
         capture_output=True,
         text=True,
         check=False,
@@ -50,9 +53,9 @@ def passes(name: str, command: list[str]) -> bool:
     return run.returncode == 0
 
 
-def sources() -> str:
-    """Where mypy finds the packages of libs/ and services/: its own setting, mypy_path, takes no patterns."""
-    return os.pathsep.join(map(str, sorted([*ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src")])))
+def sources(names: list[str]) -> list[str]:
+    """The folders `src` of libs, services and the kit that hold Python; not those that git left behind empty."""
+    return sorted({match[0] for name in names if (match := SOURCE.match(name))})
 
 
 def reads_well() -> bool:
