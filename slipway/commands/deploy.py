@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import caddy, dotenv, engine, inventory, lock
+from slipway.commands.shared import dotenv, engine, inventory, lock, proxy
 from slipway.commands.shared import compose as shared
 from slipway.commands.shared.compose import PRODUCTION, docker, expect, last_line, parse
 from slipway.commands.shared.stop import Stop
@@ -47,8 +47,8 @@ def change(verb: str, tag: str = "") -> None:
         print(f"{interrupted['verb']} {interrupted['release']} was interrupted", flush=True)
     print(f"{'rollback to' if verb == 'rollback' else verb} {release} (now: {now()})", flush=True)
     with step("check"):
-        if problem := caddy.problem():
-            raise Stop(f"the proxy can't use docker/proxy/caddy/Caddyfile: {problem}; nothing was changed")
+        if problem := proxy.problem():
+            raise Stop(f"the proxy can't use {proxy.kind().config}: {problem}; nothing was changed")
     with step("images"):
         build(release) if verb == "deploy" and not tag else fetch(release, verb)
     hook("before", verb, release, former, otherwise="nothing was changed")
@@ -210,7 +210,7 @@ def roll(release: str, former: str, force: bool) -> None:
 def replace(replica: str, release: str, force: bool, name: str = "") -> None:
     limit = dotenv.get("DEPLOY_TIMEOUT", "60")
     command = ["up", "--detach", "--no-deps", "--no-build", "--wait", "--wait-timeout", limit]
-    with step(name or replica):
+    with step(name or replica), proxy.without(replica):
         try:
             run = compose(*command, *(["--force-recreate"] if force else []), replica, tag=release)
         except KeyboardInterrupt:
@@ -243,9 +243,12 @@ def restore(touched: list[str], former: str) -> str:
 def update_proxy(release: str) -> None:
     """Runs last, when `.env` already names the release: whatever the proxy does, that release serves."""
     with step("proxy"):
-        run = compose("up", "--detach", "--no-recreate", "--no-deps", "--wait", "proxy")
-        expect(run, f"release {release} runs, but the proxy does not start")
-        if problem := caddy.reload():
+        another = proxy.runs() not in (None, proxy.name())
+        how = ["--remove-orphans"] if another else ["--no-recreate"]
+        for name in proxy.kind().services:
+            run = compose("up", "--detach", *how, "--no-deps", "--wait", name)
+            expect(run, f"release {release} runs, but {name} does not start")
+        if problem := proxy.reload():
             raise Stop(f"release {release} serves, but the proxy keeps its former configuration: {problem}")
 
 

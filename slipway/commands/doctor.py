@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import caddy, connections, dotenv, engine, listeners
+from slipway.commands.shared import connections, dotenv, engine, listeners, proxy
 
 TIMEOUT = 4  # seconds that any one query may take
 ROOM = 5  # GB that images, a build cache and a small database take
@@ -226,11 +226,11 @@ def backups() -> Iterator[Finding]:
         yield BAD, f"backups/ can be entered by others, and every row is in its dumps: {own}chmod 700 backups"
 
 
-def caddyfile() -> Iterator[Finding]:
+def proxy_configuration() -> Iterator[Finding]:
     if engine.problem() or not engine.run("docker", "compose", "ps", "--quiet", "--status", "running", "proxy").stdout:
         return
-    if reason := caddy.problem():
-        yield BAD, f"docker/proxy/caddy/Caddyfile: the proxy serves with the last configuration that worked: {reason}"
+    if reason := proxy.problem():
+        yield BAD, f"{proxy.kind().config}: the proxy serves with the last configuration that worked: {reason}"
 
 
 def line_ends() -> Iterator[Finding]:
@@ -293,5 +293,5 @@ def own_check() -> Iterator[Finding]:
 
 CHECKS = (
     tools, packages, the_engine, base_images, disk, memory, ports, environment_file, ipv6, database_connections,
-    secrets, backups, caddyfile, line_ends, place, owner, own_check,
+    secrets, backups, proxy_configuration, line_ends, place, owner, own_check,
 )  # fmt: skip

@@ -221,6 +221,9 @@ def own_files(name: str) -> list[Path]:
             "compose/{name}.dev.yaml",
             "docker/proxy/caddy/services/{name}.caddy",
             "docker/proxy/caddy/sites/{name}.caddy",
+            "docker/proxy/nginx/services/{name}.conf",
+            "docker/proxy/nginx/sites/{name}.conf",
+            "docker/proxy/nginx/upstreams/{name}.conf",
         )
     ]
 

@@ -36,6 +36,7 @@ OURS = (
     "MAKE",
     "MFLAGS",
     "POSTGRES_MAJOR",
+    "PROXY",
     "PUBLISH_ADDRESS",
     "REVISION",
     "SITE_ADDRESS",
@@ -46,6 +47,11 @@ OURS = (
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SOURCE = "https://git.example/team/shop"  # of images that a test builds by itself
+PROXIES = ("caddy", "nginx")  # the first is the default
+AUTHORITIES = {
+    "caddy": "/data/caddy/pki/authorities/local/root.crt",
+    "nginx": "/certificates/local/root.crt",
+}
 TIMEOUT = 900  # seconds of one command, a cold image build included
 
 
@@ -116,9 +122,13 @@ class Stack:
         finally:
             self.environment = kept
 
+    @property
+    def proxy(self) -> str:
+        return self.environment.get("PROXY", "caddy")
+
     def authority(self) -> str:
         """The certificate of the proxy's own authority."""
-        return self.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+        return self.compose("exec", "-T", "proxy", "cat", AUTHORITIES[self.proxy]).stdout
 
     def trust(self) -> ssl.SSLContext:
         """Trusts only the proxy's own authority."""
@@ -171,10 +181,10 @@ def started(stack: AnyStack) -> Iterator[AnyStack]:
 
 @contextmanager
 def edited(stack: Stack, former: str, new: str) -> Iterator[None]:
-    """Replaces one text by another in the Caddyfile; afterwards restores it and loads it."""
-    path = stack.directory / "docker/proxy/caddy/Caddyfile"
+    """Replaces one text by another in the proxy's configuration; afterwards restores it and loads it."""
+    files = (path for path in stack.directory.glob(f"docker/proxy/{stack.proxy}/**/*") if path.is_file())
+    path = next(each for each in files if former in each.read_text())
     kept = path.read_text()
-    assert former in kept
     path.write_text(kept.replace(former, new))
     try:
         yield

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slipway.proofs import needs
-from slipway.proofs.harness import SERVICES, Service, Stack, built, copy_tree, ports, started, unique, with_probe
+from slipway.proofs.harness import PROXIES, SERVICES, Service, Stack, built, copy_tree, ports, started, unique, with_probe
 
 
 def register(config: pytest.Config) -> None:
@@ -43,6 +43,16 @@ def probed_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def probed(probed_checkout: Path) -> Iterator[Stack]:
     """Production with the probe's routes: rows and forms that belong to no service. A test leaves it as it was."""
     with started(Stack(probed_checkout, unique("probed"), **ports())) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session", params=PROXIES)
+def proxied(request: pytest.FixtureRequest, probed_checkout: Path) -> Iterator[Stack]:
+    """The same behind each proxy in turn: a test that asks for it is run for both."""
+    if request.param == PROXIES[0]:
+        yield request.getfixturevalue("probed")
+        return
+    with started(Stack(probed_checkout, unique(request.param), PROXY=request.param, **ports())) as stack:
         yield stack
 
 

@@ -18,7 +18,7 @@ from slipway.commands.shared.stop import Stop
 TIMEOUT = 60  # seconds; an engine whose disk is busy takes long to answer, and a restart would not help
 SHORT_TIMEOUT = 8  # seconds, for commands that can go on without an engine
 NOTICE = 3  # seconds after which the wait is explained
-PROXY = "docker/proxy/caddy/Dockerfile"
+PROXY = "docker/proxy/{}/Dockerfile"
 NET = Path("/proc/net")  # of Linux
 COMPOSE = (2, 24)  # `env_file: required: false` and include with several paths
 
@@ -74,8 +74,9 @@ def has_ipv6() -> bool:
 def bases() -> list[str]:
     """The official images that everything is based on, as the Dockerfiles and compose files name them."""
     python = found(r"^ARG PYTHON=(\S+)", "docker/service.Dockerfile")
+    proxy = PROXY.format(dotenv.get("PROXY", "caddy"))
     postgres = dotenv.get("POSTGRES_MAJOR", found(r"POSTGRES_MAJOR:-(\d+)", "compose/base.yaml"))
-    return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"(caddy:\S+)", PROXY)]
+    return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"\}(\S+)", proxy)]
 
 
 def found(pattern: str, path: str) -> str:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from slipway.commands import doctor, init
-from slipway.commands.shared import caddy, dotenv, engine, listeners
+from slipway.commands.shared import dotenv, engine, listeners, proxy
 from slipway.commands.shared.stop import Stop
 from slipway.proofs.harness import free_port, wait_until
 
@@ -320,15 +320,15 @@ def test_a_check_that_fails_itself_is_one_line():
 
 
 def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch):
-    monkeypatch.setattr(caddy, "problem", lambda: "unrecognized directive: tsl")
-    assert errors(doctor.caddyfile) == []
+    monkeypatch.setattr(proxy, "problem", lambda: "unrecognized directive: tsl")
+    assert errors(doctor.proxy_configuration) == []
     docker["ps --quiet --status running proxy"] = (0, "0123456789ab\n")
-    state, text = only(doctor.caddyfile)
+    state, text = only(doctor.proxy_configuration)
     assert state == BAD
     assert text.startswith("docker/proxy/caddy/Caddyfile: the proxy serves with the last configuration that worked")
     assert text.endswith(": unrecognized directive: tsl")
-    monkeypatch.setattr(caddy, "problem", lambda: None)
-    assert errors(doctor.caddyfile) == []
+    monkeypatch.setattr(proxy, "problem", lambda: None)
+    assert errors(doctor.proxy_configuration) == []
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def client(forks):
     """A browser that trusts both, and keeps cookies by host, whatever the port."""
     context = ssl.create_default_context()
     for fork in forks:
-        certificate = fork.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+        certificate = fork.authority()
         context.load_verify_locations(cadata=certificate)
     with httpx.Client(verify=context, trust_env=False, timeout=20) as client:
         yield client

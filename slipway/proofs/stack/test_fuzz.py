@@ -21,7 +21,7 @@ def test_nothing_that_is_sent_to_the_api_breaks_it_or_what_it_says_of_itself(pro
         if not client.get(url).json()["paths"]:
             return  # there is no operation that could break
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
-    authority = production.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+    authority = production.authority()
     (tmp_path / "authority.crt").write_text(authority)
     run = subprocess.run(
         [

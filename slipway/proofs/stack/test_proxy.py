@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from slipway.commands.shared import proxy
 from slipway.proofs.faults.injection import Load
 from slipway.proofs.harness import SERVICES, edited, to_host, wait_until
 from slipway.proofs.stack.raw import Line
@@ -35,14 +36,14 @@ BROWSER, PROGRAM = {"Accept": "text/html,*/*;q=0.8"}, {"Accept": "application/js
 
 
 @pytest.fixture(scope="module")
-def client(probed):
-    with probed.client() as client:
+def client(proxied):
+    with proxied.client() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def line(probed):
-    return Line.to(probed)
+def line(proxied):
+    return Line.to(proxied)
 
 
 def over_http(stack, path="/", host="localhost", **options):
@@ -57,7 +58,8 @@ def assert_guarded(answer, https=True):
     }
     assert headers.get_list("strict-transport-security") == (["max-age=31536000"] if https else [])
     assert len(headers.get_list("x-request-id")) == 1
-    assert not {"server", "via", "x-powered-by"} & set(headers)
+    assert not {"via", "x-powered-by"} & set(headers)
+    assert headers.get("server", "nginx") == "nginx"  # which can't leave it out
 
 
 def stylesheet(client):
@@ -107,22 +109,22 @@ def test_every_services_answers_do_too(client):
                 assert_guarded(client.get(f"{service.path}{path}"))
 
 
-def test_over_plain_http_too_but_for_strict_transport_security(probed):
-    assert_guarded(over_http(probed), https=False)
-    assert_guarded(over_http(probed, host="shop.example"), https=False)
+def test_over_plain_http_too_but_for_strict_transport_security(proxied):
+    assert_guarded(over_http(proxied), https=False)
+    assert_guarded(over_http(proxied, host="shop.example"), https=False)
 
 
 # --- TLS and names ---
 
 
-def test_http_is_sent_to_https_by_the_sites_own_name_only(probed):
-    ours = over_http(probed, "/a/page?number=2")
+def test_http_is_sent_to_https_by_the_sites_own_name_only(proxied):
+    ours = over_http(proxied, "/a/page?number=2")
     assert (ours.status_code, ours.headers["location"]) == (
         308,
-        f"https://localhost:{probed.environment['HTTPS_PORT']}/a/page?number=2",
+        f"https://localhost:{proxied.environment['HTTPS_PORT']}/a/page?number=2",
     )
     for host in ("shop.example", "127.0.0.1", "localhost.shop.example"):
-        answer = over_http(probed, host=host)
+        answer = over_http(proxied, host=host)
         assert (answer.status_code, answer.content) == (421, b"")
         assert "location" not in answer.headers
 
@@ -147,7 +149,7 @@ def careless(version=None):
 
 def test_there_is_no_certificate_for_an_unknown_name(line):
     for name in ("shop.example", "127.0.0.1"):
-        with pytest.raises(ssl.SSLError, match="ALERT"):
+        with pytest.raises(ssl.SSLError, match="ALERT|UNRECOGNIZED_NAME"):
             handshake(line, careless(), name)
 
 
@@ -164,12 +166,16 @@ def test_tls_1_1_is_refused_and_1_2_and_1_3_are_spoken(line):
     assert handshake(line, careless(ssl.TLSVersion.TLSv1_3))[0] == "TLSv1.3"
 
 
-def test_http_2_is_spoken_and_http_3_is_offered_and_published(probed, client, line):
+def test_http_2_is_spoken(line):
     context = careless()
     context.set_alpn_protocols(["h2", "http/1.1"])
     assert handshake(line, context)[1] == "h2"
+
+
+def test_caddy_offers_http_3_and_its_port_is_published(probed):
     port = probed.environment["HTTPS_PORT"]
-    assert f'h3=":{port}"' in client.get("/").headers["alt-svc"]
+    with probed.client() as client:
+        assert f'h3=":{port}"' in client.get("/").headers["alt-svc"]
     assert probed.container("proxy")["NetworkSettings"]["Ports"][f"{port}/udp"]
 
 
@@ -192,20 +198,20 @@ def published_everywhere(stack):
         stack.compose(*proxy)
 
 
-def test_both_families_are_served_and_the_app_sees_each_clients_own_address(probed):
-    http, https = probed.environment["HTTP_PORT"], probed.environment["HTTPS_PORT"]
-    with published_everywhere(probed) as own, probed.client() as client:
+def test_both_families_are_served_and_the_app_sees_each_clients_own_address(proxied):
+    http, https = proxied.environment["HTTP_PORT"], proxied.environment["HTTPS_PORT"]
+    with published_everywhere(proxied) as own, proxied.client() as client:
         for address in ("127.0.0.1", "::1", *own):
             host = f"[{address}]" if ":" in address else address
             moved = httpx.get(f"http://{host}:{http}/", headers={"Host": "localhost"}, trust_env=False)
             assert moved.status_code == 308
             answer = client.get(f"https://{host}:{https}/version?from={address}", **to_host("localhost"))
             assert answer.status_code == 200
-        ports = probed.container("proxy")["NetworkSettings"]["Ports"]
-        assert {each["HostIp"] for each in ports[f"{https}/udp"]} == {"0.0.0.0", "::"}
+        ports = proxied.container("proxy")["NetworkSettings"]["Ports"]
+        assert {each["HostIp"] for each in ports[f"{https}/tcp"]} == {"0.0.0.0", "::"}
         for address in own:
             seen = f'"client":"{address}"'
-            logs = lambda: probed.compose("logs", "--no-log-prefix", "web-a", "web-b").stdout.splitlines()  # noqa: E731
+            logs = lambda: proxied.compose("logs", "--no-log-prefix", "web-a", "web-b").stdout.splitlines()  # noqa: E731
             wait_until(seen, lambda: any(f"from={address}" in line and seen in line for line in logs()))  # noqa: B023
 
 
@@ -270,11 +276,11 @@ def test_a_request_id_from_outside_is_used_where_it_is_harmless(client):
     assert harmful not in answer.headers["x-request-id"]
 
 
-def test_the_proxys_log_names_the_request_and_the_cause(probed, client):
+def test_the_proxys_log_names_the_request_and_the_cause(proxied, client):
     client.get("/metrics", headers={"X-Request-ID": "an-error-to-find"})
     wait_until(
         "the request in the log",
-        lambda: '"request_id":"an-error-to-find"' in probed.compose("logs", "--no-log-prefix", "proxy").stdout,
+        lambda: '"request_id":"an-error-to-find"' in proxied.compose("logs", "--no-log-prefix", "proxy").stdout,
     )
 
 
@@ -289,18 +295,18 @@ def test_the_proxys_log_names_the_request_and_the_cause(probed, client):
 )  # fmt: skip
 def test_metrics_are_not_public_however_they_are_spelt(line, path):
     answer = line.get(path)
-    assert answer.statuses == [404]
+    assert answer.statuses in ([404], [400])  # which nginx answers to a NUL
     assert b"http_requests_total" not in answer.data
 
 
-def test_the_admin_api_is_not_reachable_from_another_container_nor_from_the_host(probed):
+def test_the_admin_api_is_not_reachable_from_another_container_nor_from_the_host(proxied):
     reach = "import socket; socket.create_connection(('proxy', {}), 3); print('reached')"
-    ports = {2019: "", int(probed.environment["HTTPS_PORT"]): "reached\n"}
+    ports = {2019: "", int(proxied.environment["HTTPS_PORT"]): "reached\n"}
     for port, expected in ports.items():
-        run = probed.compose("exec", "-T", "web-a", "python", "-c", reach.format(port), check=False)
+        run = proxied.compose("exec", "-T", "web-a", "python", "-c", reach.format(port), check=False)
         assert run.stdout == expected
     assert "2019/tcp" not in {
-        port for port, hosts in probed.container("proxy")["NetworkSettings"]["Ports"].items() if hosts
+        port for port, hosts in proxied.container("proxy")["NetworkSettings"]["Ports"].items() if hosts
     }
 
 
@@ -315,8 +321,7 @@ def test_a_static_file_is_named_by_its_contents_and_kept_for_a_year(client):
     assert answer.headers["content-type"] == "text/css; charset=utf-8"
 
 
-@pytest.mark.parametrize("coding", ["zstd", "gzip"])
-def test_static_files_and_pages_are_compressed(client, coding):
+def test_static_files_and_pages_are_compressed(client, coding="gzip"):
     accept = {"Accept-Encoding": coding}
     url = stylesheet(client)
     whole = len(client.get(url, headers={"Accept-Encoding": "identity"}).content)
@@ -328,6 +333,11 @@ def test_static_files_and_pages_are_compressed(client, coding):
         assert path != url or len(raw) == int(answer.headers["content-length"]) < whole / 2
 
 
+def test_caddy_compresses_them_with_zstd_too(probed):
+    with probed.client() as client:
+        test_static_files_and_pages_are_compressed(client, "zstd")
+
+
 def test_a_name_with_a_digest_that_does_not_match_is_not_kept(client):
     answer = client.get("/static/style.00000000.css")
     assert answer.headers.get("cache-control") == "no-cache"
@@ -335,16 +345,17 @@ def test_a_name_with_a_digest_that_does_not_match_is_not_kept(client):
 
 def test_an_error_about_a_static_file_is_not_kept(client):
     assert "max-age" not in beyond(client).headers.get("cache-control", "")
-    for headers in ({}, {"Range": "bytes=0-9"}):
-        assert client.get(stylesheet(client), headers=headers).headers["cache-control"] == YEAR
+    assert client.get(stylesheet(client)).headers["cache-control"] == YEAR
+    part = client.get(stylesheet(client), headers={"Range": "bytes=0-9"})
+    assert part.headers["cache-control"] in (YEAR, "no-cache")
 
 
-def test_a_static_file_that_the_proxy_has_is_not_logged_and_any_other_is(probed, client):
+def test_a_static_file_that_the_proxy_has_is_not_logged_and_any_other_is(proxied, client):
     client.get(f"{stylesheet(client)}?the-proxys")
     client.get("/static/style.00000000.css?the-apps")
 
     def logged():
-        said = probed.compose("logs", "--no-log-prefix", "proxy").stdout
+        said = proxied.compose("logs", "--no-log-prefix", "proxy").stdout
         return said if "?the-apps" in said else ""
 
     assert "?the-proxys" not in wait_until("the line of the app's", logged)
@@ -373,12 +384,12 @@ def next_release(stack):
         stack.compose("up", "--detach", "--wait", "--no-deps", "--no-build", "web-a", "web-b")
 
 
-def test_during_a_roll_both_releases_files_are_served_and_after_it_too(probed, client):
+def test_during_a_roll_both_releases_files_are_served_and_after_it_too(proxied, client):
     old = stylesheet(client)
-    with next_release(probed):
-        probed.compose("run", "--rm", "--no-deps", "-T", "migrate")
+    with next_release(proxied):
+        proxied.compose("run", "--rm", "--no-deps", "-T", "migrate")
         for replica in ("web-b", "web-a"):
-            probed.compose("up", "--detach", "--wait", "--no-deps", "--no-build", replica)
+            proxied.compose("up", "--detach", "--wait", "--no-deps", "--no-build", replica)
             wait_until("a page of the new release", lambda: stylesheet(client) != old)
             new = wait_until("its stylesheet", lambda: {stylesheet(client)} - {old}).pop()
             for url in (old, new) * 4:
@@ -400,33 +411,32 @@ def test_the_caddyfile_is_formatted(probed):
 
 def loaded(stack):
     url = f"https://localhost:{stack.environment['HTTPS_PORT']}/probe/rows"
-    certificate = stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
-    return Load(url, threads=CLIENTS, certificate=certificate)
+    return Load(url, threads=CLIENTS, certificate=stack.authority())
 
 
-def test_a_reload_that_changes_nothing_drops_no_request(probed):
-    with loaded(probed) as load:
+def test_a_reload_that_changes_nothing_drops_no_request(proxied):
+    with loaded(proxied) as load:
         for _ in range(5):
-            probed.make("proxy-reload")
+            proxied.make("proxy-reload")
     assert len(load.answers) > 50
     assert load.errors == 0
 
 
-def test_a_reload_cuts_no_more_than_the_requests_of_that_instant_and_answers_none_wrongly(probed, client):
+def test_a_reload_cuts_no_more_than_the_requests_of_that_instant_and_answers_none_wrongly(proxied, client):
     """Go closes a connection if it is reading a request while its server stops: docs/decisions/proxy.md."""
-    with loaded(probed) as load:
+    with loaded(proxied) as load:
         for number in range(RELOADS):
-            with edited(probed, "camera=()", f"camera=(), reload{number}=()"):
-                assert "serves with" in probed.make("proxy-reload").stdout
+            with edited(proxied, "camera=()", f"camera=(), reload{number}=()"):
+                assert "serves with" in proxied.make("proxy-reload").stdout
                 assert f"reload{number}" in client.get("/").headers["permissions-policy"]
     cut = load.count(0)
     print(f"{len(load.answers)} requests during {2 * RELOADS} reloads, {cut} cut")
-    assert load.errors == cut <= 2 * RELOADS * CLIENTS
+    assert load.errors == cut <= (0 if proxied.proxy == "nginx" else 2 * RELOADS * CLIENTS)
 
 
-def test_a_broken_caddyfile_is_one_line_and_changes_nothing(probed, client):
-    with edited(probed, "lb_policy least_conn", "lb_policy least_con"):
-        run = probed.make("proxy-reload", check=False)
+def test_a_broken_configuration_is_one_line_and_changes_nothing(proxied, client):
+    with edited(proxied, "least_conn", "least_con"):
+        run = proxied.make("proxy-reload", check=False)
         assert run.returncode != 0
         complaint = [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
         assert len(complaint) == 1
@@ -435,32 +445,32 @@ def test_a_broken_caddyfile_is_one_line_and_changes_nothing(probed, client):
         assert client.get("/").status_code == 200
 
 
-def test_with_a_broken_caddyfile_the_proxy_starts_on_what_worked_before_and_says_so(probed, client):
+def test_with_a_broken_configuration_the_proxy_starts_on_what_worked_before_and_says_so(proxied, client):
     """A restart, as after one of the host; then a new container, with what a reload loaded in between."""
-    authority = probed.authority()
+    authority = proxied.authority()
     for how, mark in ((["restart"], "first=()"), (["up", "--detach", "--force-recreate", "--no-deps"], "second=()")):
-        with edited(probed, "camera=()", f"camera=(), {mark}"):
-            probed.make("proxy-reload")
-            with edited(probed, "lb_policy least_conn", 'lb_policy "least\\con"'):
-                probed.compose(*how, "proxy")
+        with edited(proxied, "camera=()", f"camera=(), {mark}"):
+            proxied.make("proxy-reload")
+            with edited(proxied, "least_conn", '"least\\con"'):
+                proxied.compose(*how, "proxy")
                 page = wait_until("the proxy", lambda: client.get("/"))
                 assert page.status_code == 200
                 assert mark in page.headers["permissions-policy"]
                 assert client.get(stylesheet(client)).headers["cache-control"] == YEAR
                 assert_page(client.get("/metrics", headers=BROWSER), 404)
-                assert probed.authority() == authority
-                said = probed.compose("logs", "--no-log-prefix", "proxy").stdout.splitlines()
-                (entry,) = [json.loads(line) for line in said if '"logger":"start"' in line][-1:]
-                assert entry["level"] == "error"
-                assert "least\\con" in entry["error"]
-                told = probed.make("ps").stdout.splitlines()
+                assert proxied.authority() == authority
+                said = proxied.compose("logs", "--no-log-prefix", "proxy").stdout.splitlines()
+                (entry,) = [json.loads(line) for line in said if "last configuration that worked" in line][-1:]
+                assert entry["level"].upper() == "ERROR"
+                assert "least\\con" in entry.get("error", entry.get("message"))
+                told = proxied.make("ps").stdout.splitlines()
                 assert ["least\\con" in line for line in told if "last configuration that worked" in line] == [True]
-            assert "last configuration" not in probed.make("ps").stdout
+            assert "last configuration" not in proxied.make("ps").stdout
 
 
-def test_maintenance_is_one_command_and_touches_nothing_that_runs(probed, client):
-    before = {c["Name"]: c["State"]["StartedAt"] for c in probed.containers()}
-    probed.make("maintenance")
+def test_maintenance_is_one_command_and_touches_nothing_that_runs(proxied, client):
+    before = {c["Name"]: c["State"]["StartedAt"] for c in proxied.containers()}
+    proxied.make("maintenance")
     try:
         page, problem = client.get("/", headers=BROWSER), client.get("/api/anything")
         for answer in (page, problem):
@@ -470,18 +480,17 @@ def test_maintenance_is_one_command_and_touches_nothing_that_runs(probed, client
         assert "maintenance" in page.text
         assert_problem(problem, 503)
         assert client.get("/_proxy/error.css").status_code == 200
-        assert probed.container("web-a")["State"]["Health"]["Status"] == "healthy"
+        assert proxied.container("web-a")["State"]["Health"]["Status"] == "healthy"
     finally:
-        probed.make("maintenance-off")
+        proxied.make("maintenance-off")
     assert client.get("/").status_code == 200
-    assert {c["Name"]: c["State"]["StartedAt"] for c in probed.containers()} == before
+    assert {c["Name"]: c["State"]["StartedAt"] for c in proxied.containers()} == before
 
 
-def test_a_site_of_plain_http_works_with_its_forms_and_promises_no_https(probed):
-    reload = ["caddy", "reload", "--config", "/etc/caddy/Caddyfile"]
-    probed.compose("exec", "-T", "--env", "SITE_ADDRESS=http://localhost", "proxy", *reload)
+def test_a_site_of_plain_http_works_with_its_forms_and_promises_no_https(proxied):
+    proxied.compose("exec", "-T", "--env", "SITE_ADDRESS=http://localhost", "proxy", *proxy.KINDS[proxied.proxy].load)
     try:
-        form = over_http(probed, "/probe/form")
+        form = over_http(proxied, "/probe/form")
         assert form.status_code == 200
         assert_guarded(form, https=False)
         token = re.search(r'name="csrf_token" value="([^"]*)"', form.text)[1]
@@ -493,15 +502,15 @@ def test_a_site_of_plain_http_works_with_its_forms_and_promises_no_https(probed)
         )
         assert (sent.status_code, sent.text) == (200, "accepted")
     finally:
-        probed.make("proxy-reload")
+        proxied.make("proxy-reload")
 
 
 # --- Last, since the app is stopped ---
 
 
-def test_with_both_replicas_gone_the_proxy_says_so_and_static_files_are_still_served(probed, client):
+def test_with_both_replicas_gone_the_proxy_says_so_and_static_files_are_still_served(proxied, client):
     url = stylesheet(client)
-    probed.compose("kill", "web-a", "web-b")
+    proxied.compose("kill", "web-a", "web-b")
     try:
         with ThreadPoolExecutor() as pool:
             asked = [pool.submit(client.get, "/", headers=BROWSER, timeout=40) for _ in range(2)]
@@ -515,5 +524,5 @@ def test_with_both_replicas_gone_the_proxy_says_so_and_static_files_are_still_se
         assert_page(page, page.status_code)
         assert_problem(problem, problem.status_code)
     finally:
-        probed.compose("up", "--detach", "--wait", "web-a", "web-b")
+        proxied.compose("up", "--detach", "--wait", "web-a", "web-b")
     wait_until("the app", lambda: client.get("/").status_code == 200)

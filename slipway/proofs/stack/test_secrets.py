@@ -65,7 +65,7 @@ def test_a_new_status_token_opens_the_status_and_the_old_one_no_longer_does(stac
 def test_a_password_is_changed_while_serving_and_the_old_one_is_refused(stack, name):
     (old,) = secret(stack, name)
     role = "postgres" if name == "postgres_password" else name.removesuffix("_password")
-    certificate = stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+    certificate = stack.authority()
     url = f"https://localhost:{stack.environment['HTTPS_PORT']}/probe/rows"
     with Load(url, certificate=certificate) as load, logging_in(stack) as logins:
         rotate(stack, name)

@@ -89,7 +89,7 @@ def found(stack, *expression):
 
 
 def loaded(stack, method="GET", pause=0.02):
-    certificate = stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+    certificate = stack.authority()
     return Load(f"https://localhost:{stack.environment['HTTPS_PORT']}/probe/rows", method, 1, pause, certificate)
 
 
