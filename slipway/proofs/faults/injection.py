@@ -106,7 +106,8 @@ def as_root() -> list[str]:
 def faulty_production(
     tree: Path, overlay: str = "slipway/proofs/faults/faults.yaml", **settings: object
 ) -> Iterator[Faulty]:
-    files = f"compose/base.yaml:compose/prod.yaml:compose/web.yaml:{overlay}"
+    proxy = f"compose/proxy.{settings.get('PROXY', 'caddy')}.yaml"
+    files = f"compose/base.yaml:compose/prod.yaml:{proxy}:compose/web.yaml:{overlay}"
     environment = {"COMPOSE_FILE": files, "COMPOSE_ENV_FILES": ".env", **ports(), **settings}
     with started(Faulty(tree, unique("faults"), **environment)) as stack:
         yield stack

@@ -41,7 +41,7 @@ def stack(tmp_path_factory):
 
 @pytest.fixture
 def certificate(stack):
-    return stack.compose("exec", "-T", "proxy", "cat", "/data/caddy/pki/authorities/local/root.crt").stdout
+    return stack.authority()
 
 
 def url(stack):

@@ -1,0 +1,163 @@
+"""nginx in Caddy's place: deploys, a replica that dies, certificates from an authority, and the change itself."""
+
+import re
+import secrets
+import socket
+import ssl
+
+import pytest
+
+from slipway.proofs.faults.injection import Faulty, Load, faulty_production
+from slipway.proofs.harness import copy_tree, unique, wait_until, with_probe
+from slipway.proofs.stack.loadtest import LoadTest
+from slipway.proofs.stack.test_deploy import AT_ONCE, DRAINING, deploy, release, url, versions, warnings
+
+pytestmark = [pytest.mark.containers, pytest.mark.alone]
+
+SITE, SECOND = "shop.example", "billing.example"
+
+
+# --- nginx ---
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory):
+    tree = with_probe(copy_tree(tmp_path_factory.mktemp("nginx")))
+    with faulty_production(tree, "slipway/proofs/stack/deploys.yaml", PROXY="nginx") as stack:
+        yield stack
+
+
+def test_two_deploys_under_load_through_nginx_fail_no_request(nginx, record_property):
+    with LoadTest(url(nginx), nginx.authority()) as load:
+        wait_until("load", lambda: len(load.answers) > 100)
+        for name in ("one", "two"):
+            deploy(nginx, release(nginx, name), **DRAINING)
+            assert versions(nginx) == [name, name]
+    record_property("figure", str(load))
+    assert load.failures == [], warnings(nginx)
+
+
+def test_a_release_that_is_never_ready_gets_no_request_of_nginx(nginx, record_property):
+    deploy(nginx, good := release(nginx, "good"))
+    bad = release(nginx, "bad", "RUN echo 'raise RuntimeError(\"broken\")' >> /app/services/web/gunicorn.conf.py")
+    with LoadTest(url(nginx), nginx.authority()) as load:
+        wait_until("load", lambda: len(load.answers) > 50)
+        run = deploy(nginx, bad, check=False, DEPLOY_TIMEOUT="10", **DRAINING)
+    record_property("figure", str(load))
+    assert f"Release {good} serves" in run.stderr
+    assert load.failures == [], warnings(nginx)
+
+
+def test_a_replica_that_dies_costs_no_request_that_never_reached_it(nginx, record_property):
+    clients = 8
+    with Load(f"{url(nginx)}/probe/rows", threads=clients, certificate=nginx.authority()) as load:
+        wait_until("load", lambda: len(load.answers) > 50)
+        nginx.compose("kill", "web-a")
+        before = len(load.answers)
+        wait_until("requests without it", lambda: len(load.answers) > before + 300)
+        nginx.compose("up", "--detach", "--wait", "web-a")
+    record_property("figure", f"{len(load.answers)} requests, {load.errors} failed, slowest {load.slowest:.2f} s")
+    assert load.errors <= clients  # those that were in it
+    assert load.slowest < 3
+
+
+# --- Certificates, and the change from one to the other ---
+
+
+class Site(Faulty):
+    """Production under a public name, on an address of its own, where it has the ports that an authority asks on."""
+
+    def use(self, proxy: str) -> None:
+        overlays = ["acme.yaml", *(["acme.nginx.yaml"] if proxy == "nginx" else [])]
+        files = ["compose/base.yaml", "compose/prod.yaml", f"compose/proxy.{proxy}.yaml", "compose/web.yaml"]
+        self.environment["PROXY"] = proxy
+        self.environment["COMPOSE_FILE"] = ":".join([*files, *(f"slipway/proofs/stack/{each}" for each in overlays)])
+
+    @property
+    def address(self) -> str:
+        return f"https://{self.environment['PUBLISH_ADDRESS']}"
+
+    def certificate(self, name: str) -> str:
+        """What the site shows for this name, in PEM; fails unless the authority has signed it."""
+        where = self.environment["PUBLISH_ADDRESS"], 443
+        context = ssl.create_default_context(cadata=self.root)
+        with socket.create_connection(where, 5) as plain, context.wrap_socket(plain, server_hostname=name) as secured:
+            return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True))
+
+    @property
+    def root(self) -> str:
+        where = "/data/caddy/pki/authorities/local/root.crt"
+        return self.compose("exec", "-T", "authority", "cat", where).stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    tree = with_probe(copy_tree(tmp_path_factory.mktemp("acme")))
+    (authority := tmp_path_factory.mktemp("authority")).chmod(0o777)
+    caddyfile = tree / "docker/proxy/caddy/Caddyfile"
+    ours = "{\n\tacme_ca https://authority/acme/local/directory\n\tacme_ca_root /authority/caddy/pki/authorities/local/root.crt"
+    caddyfile.write_text(re.sub(r"^\{$", ours, caddyfile.read_text(), count=1, flags=re.MULTILINE))
+    address = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}.1"
+    stack = Site(
+        tree, unique("acme"), AUTHORITY=authority, COMPOSE_ENV_FILES=".env",
+        SITE_ADDRESS=SITE, PUBLISH_ADDRESS=address, HTTP_PORT=80, HTTPS_PORT=443,
+    )  # fmt: skip
+    stack.use("caddy")
+    try:
+        stack.make("init")
+        stack.compose("up", "--detach", "--wait", "authority")
+        stack.compose("up", "--build", "--detach", "--wait")
+        yield stack
+    finally:
+        stack.destroy()
+
+
+def test_caddy_gets_its_certificate_from_an_authority(site):
+    assert wait_until("a certificate", lambda: site.certificate(SITE), 60)
+
+
+def test_nginx_takes_caddys_place_under_load_with_its_certificate(site, record_property):
+    wait_until("a certificate", lambda: site.certificate(SITE), 60)
+    before = site.certificate(SITE)
+    with Load(f"{site.address}/version", certificate=site.root, host=SITE) as load:
+        wait_until("load", lambda: len(load.answers) > 50)
+        site.use("nginx")
+        deploy(site, release(site, "another"))
+        wait_until("requests after it", lambda: len(load.answers) > 100)
+    assert site.certificate(SITE) == before
+    record_property("figure", gap(load))
+    assert "nginx" in site.container("proxy")["Config"]["Image"]
+
+
+def gap(load):
+    failed = [begun for begun, status, _ in load.answers if status != 200]
+    seconds = max(failed) - min(failed) if failed else 0
+    return f"{len(load.answers)} requests, {len(failed)} failed, within {seconds:.1f} s"
+
+
+def test_a_new_site_gets_its_certificate_through_nginx(site):
+    sites = site.directory / "docker/proxy/nginx/sites"
+    sites.mkdir(exist_ok=True)
+    lines = f"server {{\n    server_name {SECOND};\n    include site.conf;\n    include services/*.conf;\n}}\n"
+    (sites / "second.conf").write_text(lines)
+    site.make("proxy-reload")
+    assert wait_until("a certificate", lambda: site.certificate(SECOND), 90)
+
+
+def test_a_renewed_certificate_is_taken_up_without_a_restart(site):
+    before, began = site.certificate(SITE), site.container("proxy")["State"]["StartedAt"]
+    site.compose("exec", "-T", "certificates", "/etc/proxy/certificates.sh", "renew")
+    wait_until("the new one", lambda: site.certificate(SITE) != before, 60)
+    assert site.container("proxy")["State"]["StartedAt"] == began
+
+
+def test_caddy_takes_nginxs_place_under_load(site, record_property):
+    with Load(f"{site.address}/version", certificate=site.root, host=SITE) as load:
+        wait_until("load", lambda: len(load.answers) > 50)
+        site.use("caddy")
+        deploy(site, release(site, "yet-another"))
+        wait_until("requests after it", lambda: len(load.answers) > 100)
+    record_property("figure", gap(load))
+    names = {c["Config"]["Labels"]["com.docker.compose.service"] for c in site.containers()}
+    assert "certificates" not in names
+    assert site.certificate(SITE)
