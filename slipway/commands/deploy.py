@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import dotenv, engine, inventory, lock, proxy
 from slipway.commands.shared import compose as shared
+from slipway.commands.shared import dotenv, engine, inventory, lock, proxy
 from slipway.commands.shared.compose import PRODUCTION, docker, expect, last_line, parse
 from slipway.commands.shared.stop import Stop
 

@@ -23,7 +23,7 @@ SAMPLE = "services/web/src/web/notes"
 
 HEAD = """# {title}
 
-Made from [Slipway]({link}) {version}: containerized Python web apps on Postgres, behind Caddy.
+Made from [Slipway]({link}) {version}: containerized Python web apps on Postgres, behind Caddy or nginx.
 `make dev` runs it with hot reload, `docker compose up` runs the same code in production, and what it
 promises about containers is tested on real containers (`docs/promises.md`). `make template-update` brings
 in what the template learnt since.

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from slipway.proofs import needs
-from slipway.proofs.harness import PROXIES, SERVICES, Service, Stack, built, copy_tree, ports, started, unique, with_probe
+from slipway.proofs.harness import (
+    PROXIES,
+    SERVICES,
+    Service,
+    Stack,
+    built,
+    copy_tree,
+    ports,
+    started,
+    unique,
+    with_probe,
+)
 
 
 def register(config: pytest.Config) -> None:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A certificate for each site's name, and its renewals, which nginx takes up by itself.
 #   certificates.sh           gets what is missing or due, and looks again every minute
-#   certificates.sh renew     gets all of them anew, now
+#   certificates.sh renew     replaces all of them now
 #   certificates.sh complete  fails while one is missing that needs no authority's consent
 set -eu
 
@@ -67,7 +67,7 @@ request() {
     if said=$(dehydrated --config /etc/proxy/dehydrated.conf --cron --force --accept-terms --domain "$1" 2>&1); then
         say INFO "a certificate for $1"
     else
-        say ERROR "no certificate for $1: $(printf %s "$said" | tr '\n\t' '  ' | tr -d '"\\' | tail -c 500)"
+        say ERROR "no certificate for $1: $(printf %s "$said" | tr '\n\t' '  ' | tr -d '"\134' | tail -c 500)"
         return 1
     fi
 }
@@ -77,7 +77,8 @@ get() { if is_local "$1"; then sign "$1"; else request "$1"; fi; }
 case ${1:-keep} in
 complete)
     for name in $(names); do
-        if is_local "$name" || [ "$CERTIFICATES" ]; then [ -e "$live/$name/fullchain.pem" ] || exit 1; fi
+        is_local "$name" || case $CERTIFICATES in */*) ;; *) continue ;; esac
+        [ -e "$live/$name/fullchain.pem" ] || exit 1
     done
     ;;
 renew)
@@ -85,7 +86,7 @@ renew)
     ;;
 keep)
     trap 'exit 0' TERM
-    [ -z "$CERTIFICATES" ] || { say INFO "the certificates are those in $CERTIFICATES"; sleep infinity & wait; }
+    case $CERTIFICATES in */*) say INFO "the certificates are those in $CERTIFICATES"; sleep infinity & wait ;; esac
     mkdir -p $live /certificates/acme /certificates/challenges/.well-known/acme-challenge
     pause=1
     while :; do

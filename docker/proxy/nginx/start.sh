@@ -16,6 +16,7 @@ export SITE_NAME="${SITE_ADDRESS#*://}" TO_HTTPS=1 PUBLIC_PORT=":$HTTPS_PORT" WO
 case $SITE_ADDRESS in http://*) TO_HTTPS="" ;; esac
 [ "$HTTPS_PORT" != 443 ] || PUBLIC_PORT=""
 [ "$WORKERS" -ge 1 ] || WORKERS=1
+# shellcheck disable=SC2016 # the names, not their values
 NAMES='$CLIENT_CONNECTIONS $CLIENT_REQUESTS $HTTP_PORT $HTTPS_PORT $SITE_NAME $TO_HTTPS $PUBLIC_PORT $WORKERS'
 
 # The complete configuration, in $1. Fails, and says why, if it is invalid.
@@ -42,8 +43,8 @@ as_json() {
 }
 
 workers() {
-    for each in $(cat "/proc/$(cat /tmp/nginx.pid)/task"/*/children); do
-        case $(tr '\0' ' ' <"/proc/$each/cmdline") in "nginx: worker"*) echo "$each" ;; esac
+    tr ' ' '\n' <"/proc/$(cat /tmp/nginx.pid)/task/$(cat /tmp/nginx.pid)/children" | while read -r each; do
+        if grep -q '^nginx: worker' "/proc/$each/cmdline"; then echo "$each"; fi
     done
 }
 

@@ -59,7 +59,7 @@ def reload() -> str | None:
 @contextmanager
 def without(replica: str) -> Iterator[None]:
     """Takes a replica out while it is replaced. Caddy asks each replica by itself whether it wants requests; nginx is
-    told, and forgets it when it starts anew."""
+    told, and forgets it when it restarts. If the replacement fails, the replica stays out."""
     told = runs() == "nginx"
     if told:
         ask("exec", "-T", "proxy", NGINX, "without", replica)

@@ -10,7 +10,8 @@ import pytest
 from slipway.proofs.faults.injection import Faulty, Load, faulty_production
 from slipway.proofs.harness import copy_tree, unique, wait_until, with_probe
 from slipway.proofs.stack.loadtest import LoadTest
-from slipway.proofs.stack.test_deploy import AT_ONCE, DRAINING, deploy, release, url, versions, warnings
+from slipway.proofs.stack.test_deploy import DRAINING, deploy, release, url, versions, warnings
+from slipway.proofs.stack.test_hardening import allowed, deviations
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
@@ -59,6 +60,10 @@ def test_a_replica_that_dies_costs_no_request_that_never_reached_it(nginx, recor
     record_property("figure", f"{len(load.answers)} requests, {load.errors} failed, slowest {load.slowest:.2f} s")
     assert load.errors <= clients  # those that were in it
     assert load.slowest < 3
+
+
+def test_it_and_the_client_for_its_certificates_are_hardened_as_all_else_is(nginx):
+    assert set(deviations(nginx)) == allowed("nginx")
 
 
 # --- Certificates, and the change from one to the other ---
@@ -125,14 +130,15 @@ def test_nginx_takes_caddys_place_under_load_with_its_certificate(site, record_p
         deploy(site, release(site, "another"))
         wait_until("requests after it", lambda: len(load.answers) > 100)
     assert site.certificate(SITE) == before
-    record_property("figure", gap(load))
+    record_property("figure", gap(load)[0])
+    assert gap(load)[1] < 5
     assert "nginx" in site.container("proxy")["Config"]["Image"]
 
 
 def gap(load):
     failed = [begun for begun, status, _ in load.answers if status != 200]
     seconds = max(failed) - min(failed) if failed else 0
-    return f"{len(load.answers)} requests, {len(failed)} failed, within {seconds:.1f} s"
+    return f"{len(load.answers)} requests, {len(failed)} failed, within {seconds:.1f} s", seconds
 
 
 def test_a_new_site_gets_its_certificate_through_nginx(site):
@@ -157,7 +163,8 @@ def test_caddy_takes_nginxs_place_under_load(site, record_property):
         site.use("caddy")
         deploy(site, release(site, "yet-another"))
         wait_until("requests after it", lambda: len(load.answers) > 100)
-    record_property("figure", gap(load))
+    record_property("figure", gap(load)[0])
+    assert gap(load)[1] < 5
     names = {c["Config"]["Labels"]["com.docker.compose.service"] for c in site.containers()}
     assert "certificates" not in names
     assert site.certificate(SITE)
