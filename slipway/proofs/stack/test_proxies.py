@@ -16,6 +16,7 @@ from slipway.proofs.stack.test_hardening import allowed, deviations
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 SITE, SECOND = "shop.example", "billing.example"
+ROOT = "caddy/pki/authorities/local/root.crt"  # the authority's own certificate
 
 
 # --- nginx ---
@@ -91,8 +92,7 @@ class Site(Faulty):
 
     @property
     def root(self) -> str:
-        where = "/data/caddy/pki/authorities/local/root.crt"
-        return self.compose("exec", "-T", "authority", "cat", where).stdout
+        return self.compose("exec", "-T", "authority", "cat", f"/data/{ROOT}").stdout
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def site(tmp_path_factory):
     tree = with_probe(copy_tree(tmp_path_factory.mktemp("acme")))
     (authority := tmp_path_factory.mktemp("authority")).chmod(0o777)
     caddyfile = tree / "docker/proxy/caddy/Caddyfile"
-    ours = "{\n\tacme_ca https://authority/acme/local/directory\n\tacme_ca_root /authority/caddy/pki/authorities/local/root.crt"
+    ours = f"{{\n\tacme_ca https://authority/acme/local/directory\n\tacme_ca_root /authority/{ROOT}"
     caddyfile.write_text(re.sub(r"^\{$", ours, caddyfile.read_text(), count=1, flags=re.MULTILINE))
     address = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}.1"
     stack = Site(

@@ -149,7 +149,7 @@ def careless(version=None):
 
 def test_there_is_no_certificate_for_an_unknown_name(line):
     for name in ("shop.example", "127.0.0.1"):
-        with pytest.raises(ssl.SSLError, match="ALERT|UNRECOGNIZED_NAME"):
+        with pytest.raises(ssl.SSLError, match=r"ALERT|UNRECOGNIZED_NAME"):
             handshake(line, careless(), name)
 
 
