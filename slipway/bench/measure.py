@@ -6,7 +6,6 @@ A figure that is a ratio compares measurements taken right after each other: our
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from slipway.bench import rig
+from slipway.bench import proxies, rig
 from slipway.bench.rig import ROOT, Candidate, Rig, docker
 from slipway.proofs.harness import copy_tree
 
@@ -126,26 +125,8 @@ class Bench:
         return values
 
     def proxied(self) -> Values:
-        """The same through our proxy, whose two replicas are one container here; and a static file from it."""
-        values: Values = {}
-        with Rig() as stage, tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            stage.migrate(self.full)
-            file = static_file(Path(directory))
-            names, urls = {}, {}
-            for each in (self.ours, self.reference):
-                network = f"{stage.name}-{each.name}"
-                docker("network", "create", "--label", stage.label, network)
-                names[each.name] = stage.start(each)
-                aliases = [f"--alias=web-{letter}" for letter in "ab"]
-                docker("network", "connect", *aliases, network, names[each.name])
-                urls[each.name] = stage.proxy(f"proxy-{each.name}", network, Path(directory))
-            stage.run("caddy", "caddy:2", "--network-alias=caddy.bench", f"--volume={directory}:/srv:ro",
-                      command=("caddy", "file-server", "--root", "/srv", "--listen", ":80"))  # fmt: skip
-            self.compare(values, stage, "proxy", names, {name: f"{url}/bench/hello" for name, url in urls.items()})
-            servers = {"ours": stage.container("proxy-ours"), "reference": stage.container("caddy")}
-            files = {"ours": f"{urls['ours']}/static/{file}", "reference": f"http://caddy.bench/static/{file}"}
-            self.compare(values, stage, "static", servers, files)
-        return values
+        """Our proxies beside plain ones."""
+        return proxies.measure(self.ours, self.full, self.rounds, self.seconds)
 
     def compare(self, values: Values, stage: Rig, what: str, containers: dict[str, str], urls: dict[str, str]) -> None:
         for name, url in urls.items():
@@ -219,12 +200,3 @@ def timed(action: Callable[[], object]) -> float:
     begun = time.perf_counter()
     action()
     return time.perf_counter() - begun
-
-
-def static_file(directory: Path) -> str:
-    """A stylesheet under a hashed name, where both servers look for it."""
-    style = ROOT / "services/web/src/web/static/style.css"
-    (directory / "static").mkdir()
-    shutil.copy2(style, directory / "static/style.0123abcd.css")
-    directory.chmod(0o755)
-    return "style.0123abcd.css"

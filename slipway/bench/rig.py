@@ -75,7 +75,9 @@ class Rig:
     def __exit__(self, *_: object) -> None:
         if ids := docker("ps", "--all", "--quiet", "--filter", f"label={self.label}").split():
             docker("rm", "--force", "--volumes", *ids)
-        docker("network", "rm", *docker("network", "ls", "--quiet", "--filter", f"label={self.label}").split())
+        for kind in ("network", "volume"):
+            if names := docker(kind, "ls", "--quiet", "--filter", f"label={self.label}").split():
+                docker(kind, "rm", *names)
 
     def container(self, name: str) -> str:
         return f"{self.name}-{name}"
@@ -116,15 +118,6 @@ class Rig:
     def remove(self, name: str) -> None:
         docker("rm", "--force", "--volumes", self.container(name))
 
-    def proxy(self, name: str, network: str, static: Path) -> str:
-        """Our proxy with our Caddyfile, in front of what is web-a and web-b on that network; its address."""
-        host = f"{name}.bench"
-        address = (f"--env=SITE_ADDRESS=http://{host}", "--env=HTTP_PORT=80", f"--network-alias={host}")
-        volumes = (f"--volume={ROOT / 'docker/proxy/caddy'}:/etc/caddy:ro", f"--volume={static}:/srv/static/web:ro")
-        docker("network", "connect", network, self.run(name, PROXY, *address, *volumes))
-        wait_until(f"{name} answers", lambda: self.answers(f"http://{host}/bench/hello"), 30)
-        return f"http://{host}"
-
     def answers(self, url: str) -> bool:
         return "200" in docker("run", "--rm", "--network", self.name, LOAD, "python", "-c", ASK, url)
 
@@ -148,11 +141,11 @@ class Rig:
 
 
 LOAD = "slipway/bench-load"
-PROXY = "slipway/bench-proxy"
+PROXIES = {"caddy": "slipway/bench-caddy", "nginx": "slipway/bench-nginx"}
 ASK = """
-import sys, urllib.error, urllib.request
+import ssl, sys, urllib.error, urllib.request
 try:
-    print(urllib.request.urlopen(sys.argv[1], timeout=5).status)
+    print(urllib.request.urlopen(sys.argv[1], timeout=5, context=ssl._create_unverified_context()).status)
 except (OSError, urllib.error.HTTPError) as error:
     print(error)
 """
@@ -160,9 +153,10 @@ REFERENCE = "slipway/bench-reference"
 
 
 def build_references() -> None:
-    """Builds wrk, our proxy, and the reference with the lock's versions, so that only our own work differs."""
+    """Builds wrk, our proxies, and the reference with the lock's versions, so that only our own work differs."""
     docker("build", "--quiet", "--tag", LOAD, str(HERE / "load"))
-    docker("build", "--quiet", "--tag", PROXY, str(ROOT / "docker/proxy/caddy"))
+    for kind, tag in PROXIES.items():
+        docker("build", "--quiet", "--tag", tag, str(ROOT / "docker/proxy" / kind))
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(shutil.copytree(HERE / "reference", f"{scratch}/reference"))
         names = ("flask", "gunicorn", "sqlalchemy", "psycopg2-binary")

@@ -59,6 +59,12 @@ load() {
     done
 }
 
+# Asks a replica that was taken out whether it wants requests, until it is gone: its drain ends with the first no.
+tell() {
+    tries=0
+    while [ $((tries += 1)) -le 300 ] && curl --silent --max-time 1 "http://$1:8000/health/ready?for=traffic"; do sleep 0.2; done
+}
+
 case ${1:-run} in
 check) render /tmp/checked ;;
 reload)
@@ -69,6 +75,7 @@ reload)
 without)
     sed -i "s/\(server $2:.*\);/\1 down; # taken out/" "$kept"/upstreams/*.conf
     load
+    tell "$2" >/dev/null 2>&1 &
     ;;
 with)
     sed -i "/server $2:/s/ down; # taken out/;/" "$kept"/upstreams/*.conf

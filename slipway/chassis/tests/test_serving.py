@@ -162,3 +162,17 @@ def wait_for(state):
             return
         pause.wait(0.05)
     raise AssertionError(f"not within {SOON} s")
+
+
+@pytest.mark.parametrize("config", ["gunicorn.conf.py", "asgi.conf.py"])
+def test_a_drain_ends_once_the_proxy_has_been_answered_and_not_before(tmp_path, config):
+    service = Service(tmp_path, config, DRAIN_DELAY="60")
+    try:
+        assert service.get("/health/ready?for=traffic")
+        service.process.terminate()
+        wait_for(lambda: not service.get("/health/ready"))
+        assert service.process.poll() is None
+        assert not service.get("/health/ready?for=traffic")
+        service.process.wait(SOON)
+    finally:
+        service.stop()

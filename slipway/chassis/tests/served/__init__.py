@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from flask import Flask, request
 
 from chassis.observe import request_id
-from chassis.web import metrics
+from chassis.web import health, metrics
+from served.settings import Settings
 
 LARGE = int(os.environ["LARGE"])  # bytes
 
@@ -18,6 +19,7 @@ def create_app() -> Flask:
         app.add_url_rule(f"/{view.__name__}", view_func=view)
     app.add_url_rule("/upload", view_func=upload, methods=["POST"])
     metrics.init_app(app)
+    health.init_app(app, Settings.load())
     request_id.init_app(app)
     return app
 

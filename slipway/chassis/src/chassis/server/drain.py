@@ -1,21 +1,35 @@
-"""The drain, between SIGTERM and the end: when it started, shared by the server's processes."""
+"""The drain, between SIGTERM and the end: when it started, and when the proxy learnt of it. Shared by the processes."""
 
 import mmap
 import struct
 from time import monotonic
 
-# Anonymous and shared: made before the fork, seen by every worker. 0.0 until a drain starts.
-_started = mmap.mmap(-1, 8)
+SETTLE = 0.5  # seconds from the proxy's knowing to its last request's arrival, on a busy machine
+
+# Anonymous and shared: made before the fork, seen by every worker. Each 0.0 until it happens.
+_times = mmap.mmap(-1, 16)
+_STARTED, _KNOWN = 0, 8
 
 
 def start() -> None:
-    struct.pack_into("d", _started, 0, monotonic())
+    struct.pack_into("d", _times, _STARTED, monotonic())
 
 
 def started() -> bool:
-    return bool(struct.unpack_from("d", _started)[0] > 0)
+    return _since(_STARTED) > 0
 
 
-def seconds() -> float:
-    """How long the drain has lasted; 0 if none has started."""
-    return monotonic() - struct.unpack_from("d", _started)[0] if started() else 0.0
+def tell() -> None:
+    """The proxy has been answered that this replica wants no more requests."""
+    if started() and not _since(_KNOWN):
+        struct.pack_into("d", _times, _KNOWN, monotonic())
+
+
+def is_over(limit: float) -> bool:
+    """Whether no request will come any more: the proxy knows, or if it never asked, `limit` seconds have passed."""
+    return _since(_KNOWN) >= SETTLE or _since(_STARTED) >= limit
+
+
+def _since(which: int) -> float:
+    (time,) = struct.unpack_from("d", _times, which)
+    return monotonic() - time if time else 0.0

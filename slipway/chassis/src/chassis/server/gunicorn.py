@@ -39,6 +39,7 @@ def configure(namespace: dict[str, Any], wsgi_app: str, asgi: bool = False) -> N
 
 
 # Requests share a thread there; chassis.web.asgi ends a request that hangs.
+LOOK = 0.1  # seconds between two looks at whether the drain is over
 ASGI = {
     "worker_class": "chassis.server.asgi_worker.Worker",
     "threads": 1,
@@ -107,11 +108,12 @@ def raise_oom_score(score: Path = Path("/proc/self/oom_score_adj")) -> None:
 
 
 def drain_on_signal(server: Arbiter, delay: float) -> None:
-    """On SIGTERM or SIGINT readiness turns 503, and `delay` seconds later gunicorn stops gracefully.
+    """On SIGTERM or SIGINT readiness turns 503. Once the proxy has seen that, or `delay` seconds later, gunicorn stops
+    gracefully.
 
-    gunicorn stops accepting the moment it handles SIGTERM, and no hook fires before that, while a
-    proxy still sends requests until its next probe. So the signal is held back for the delay, with the listener open. A
-    second signal stops at once, whatever is in flight.
+    gunicorn stops accepting the moment it handles SIGTERM, and no hook fires before that, while a proxy still sends
+    requests until its next probe. So the signal is held back, with the listener open. A second signal stops at once,
+    whatever is in flight.
     """
     graceful, quick = handler_of(signal.SIGTERM), handler_of(signal.SIGQUIT)
 
@@ -120,18 +122,20 @@ def drain_on_signal(server: Arbiter, delay: float) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, second)
         if delay:
-            signal.setitimer(signal.ITIMER_REAL, delay)
+            signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
         else:
-            stop(signum, frame)
+            graceful(signal.SIGTERM, frame)
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        graceful(signal.SIGTERM, frame)
+    def look(signum: int, frame: FrameType | None) -> None:
+        if drain.is_over(delay):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            graceful(signal.SIGTERM, frame)
 
     def second(signum: int, frame: FrameType | None) -> None:
         server.kill_workers(signal.SIGKILL)
         quick(signal.SIGQUIT, frame)
 
-    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGALRM, look)
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, first)
 

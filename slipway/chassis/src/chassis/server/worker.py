@@ -72,7 +72,7 @@ class Worker(ThreadWorker):
 
 def linger() -> float:
     """Seconds that a kept-alive connection gets at the end for a request that is already on its way."""
-    return LINGER if drain.seconds() < LINGER else 0.0
+    return 0.0 if drain.is_over(LINGER) else LINGER
 
 
 class Response(wsgi.Response):

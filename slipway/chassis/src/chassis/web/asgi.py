@@ -64,6 +64,8 @@ class Chassis:
         elif self.prefix and path in ("/", self.prefix):
             await answer.send_all(308, b"", [(b"location", f"{self.prefix}/".encode())])
         elif is_internal(path) and path in INTERNAL:
+            if b"for=traffic" in scope["query_string"] and not header(scope, b"x-forwarded-for"):
+                drain.tell()
             await INTERNAL[path](answer)
         elif below and not is_internal(inner) and inner == routes.VERSION:
             await answer.json(200, version.current())

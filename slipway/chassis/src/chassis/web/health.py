@@ -69,7 +69,8 @@ def ready() -> Response:
     state = current_app.extensions["health"]
     public = "X-Forwarded-For" in request.headers  # the proxy always sends it, except in its own probes
     if request.args.get("for") == "traffic" and not public:
-        wanted = state["traffic"].wanted()
+        if not (wanted := state["traffic"].wanted()):
+            drain.tell()
         return current_app.response_class(_word(wanted), 200 if wanted else 503, HEADERS)
     body, status, headers = current_app.extensions["checks"].run()
     _log_change(current_app.logger, state, status, body)
