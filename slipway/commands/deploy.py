@@ -82,6 +82,7 @@ def alone(work: Callable[[], None]) -> None:
 def check() -> None:
     if problem := engine.problem():
         raise Stop(problem)
+    proxy.name()  # or stops
     if ENV.exists():
         init.write_secrets(quiet=True)  # for a service that is new in this release
     config = compose("config", "--quiet")

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -58,7 +59,8 @@ def differs(path: Path, text: str) -> bool:
 def deployment() -> list[Setting]:
     """Every variable of the compose files; it is an error if compose/settings.toml does not explain one."""
     defaults: dict[str, str] = {}
-    for path in (*sorted((ROOT / "compose").glob("*.yaml")), *sorted((ROOT / "slipway/compose").glob("*.yaml"))):
+    files = [sorted(ROOT.glob(pattern)) for pattern in ("compose.yaml", "compose/*.yaml", "slipway/compose/*.yaml")]
+    for path in chain(*files):
         for name, default in VARIABLE.findall(path.read_text()):
             defaults.setdefault(name, default)
     explained = tomllib.loads((ROOT / MEANINGS).read_text()) | {

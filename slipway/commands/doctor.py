@@ -227,6 +227,9 @@ def backups() -> Iterator[Finding]:
 
 
 def proxy_configuration() -> Iterator[Finding]:
+    if (name := dotenv.get("PROXY", "caddy")) not in proxy.KINDS:
+        yield BAD, f"PROXY must be {' or '.join(proxy.KINDS)}, not {name!r}"
+        return
     if engine.problem() or not engine.run("docker", "compose", "ps", "--quiet", "--status", "running", "proxy").stdout:
         return
     if reason := proxy.problem():

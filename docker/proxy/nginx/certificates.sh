@@ -92,7 +92,7 @@ keep)
     while :; do
         failed=""
         for name in $(names); do
-            inherit "$name"
+            is_local "$name" || inherit "$name"
             good "$name" || get "$name" || failed=yes
         done
         # An authority counts failures, and soon refuses to be asked: after 2 minutes, 4, and so on to an hour.

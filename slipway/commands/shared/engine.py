@@ -75,6 +75,8 @@ def bases() -> list[str]:
     """The official images that everything is based on, as the Dockerfiles and compose files name them."""
     python = found(r"^ARG PYTHON=(\S+)", "docker/service.Dockerfile")
     proxy = PROXY.format(dotenv.get("PROXY", "caddy"))
+    if not (ROOT / proxy).exists():
+        raise Stop(f"there is no {proxy}: PROXY names caddy or nginx")
     postgres = dotenv.get("POSTGRES_MAJOR", found(r"POSTGRES_MAJOR:-(\d+)", "compose/base.yaml"))
     return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"\}(\S+)", proxy)]
 

@@ -331,6 +331,19 @@ def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch
     assert errors(doctor.proxy_configuration) == []
 
 
+def test_a_proxy_that_there_is_not_is_one_line(docker, monkeypatch):
+    monkeypatch.setenv("PROXY", "apache")
+    assert only(doctor.proxy_configuration) == (BAD, "PROXY must be caddy or nginx, not 'apache'")
+    with pytest.raises(Stop, match="PROXY must be caddy or nginx"):
+        proxy.name()
+
+
+def test_only_the_base_of_the_proxy_in_use_is_pulled(monkeypatch):
+    for name, base in (("caddy", "caddy:2"), ("nginx", "nginx:1.30")):
+        monkeypatch.setenv("PROXY", name)
+        assert engine.bases()[2:] == [base]
+
+
 @pytest.mark.parametrize(
     ("line", "possible", "state", "said"),
     [

@@ -246,38 +246,43 @@ def running(grown):
 
 @pytest.mark.containers
 def test_services_added_to_a_running_production_are_served_and_nothing_that_served_is_recreated(running):
+    assert_each_is_served(running)
     with running.client() as client:
-        for path in SERVED.values():
-            assert client.get(path).status_code == 200, path
         assert "is up." in client.get("/").text
         made = client.post("/billing/api/entries", json={"text": "kept"})
         assert made.status_code == 201
         assert "kept" in client.get("/billing/").text
-        for path in ("/billing/metrics", "/billing/health/ready", "/live/metrics"):
-            assert client.get(path).status_code == 404, path
     began = {name: running.container(name)["State"]["StartedAt"] for name in ("db", "proxy")}
     assert began == {name: running.began[name] for name in began}
 
 
-@pytest.mark.containers
-def test_a_service_on_a_host_of_its_own_is_served_there_alone(running):
-    port = running.environment["HTTPS_PORT"]
-    with running.client() as client:
-        answer = client.get(
-            "/", headers={"Host": f"depot.localhost:{port}"}, extensions={"sni_hostname": "depot.localhost"}
-        )
+def assert_each_is_served(stack):
+    """On its path, or on a host of its own and there alone, with its static files; metrics are not public."""
+    host = f"depot.localhost:{stack.environment['HTTPS_PORT']}"
+    with stack.client() as client:
+        for path in SERVED.values():
+            assert client.get(path).status_code == 200, path
+        for path in ("/billing/metrics", "/billing/health/ready", "/live/metrics"):
+            assert client.get(path).status_code == 404, path
+        (style,) = re.findall(r'href="(/billing/static/style[^"]+)"', client.get("/billing/").text)
+        assert "immutable" in client.get(style).headers["cache-control"]
+    with stack.client() as client:
+        answer = client.get("/", headers={"Host": host}, extensions={"sni_hostname": "depot.localhost"})
         assert "depot is up." in answer.text
-    with running.client() as client:
+    with stack.client() as client:
         assert client.get("/depot/").status_code == 404
 
 
 @pytest.mark.containers
-def test_static_files_have_the_services_prefix_and_are_kept_for_a_year(running):
-    with running.client() as client:
-        (style,) = re.findall(r'href="(/billing/static/style[^"]+)"', client.get("/billing/").text)
-        answer = client.get(style)
-    assert answer.status_code == 200
-    assert "immutable" in answer.headers["cache-control"]
+def test_nginx_serves_them_by_the_same_declarations(running):
+    up = ("up", "--detach", "--wait", "--remove-orphans")
+    running.environment["PROXY"] = "nginx"
+    try:
+        running.compose(*up)
+        assert_each_is_served(running)
+    finally:
+        del running.environment["PROXY"]
+        running.compose(*up)
 
 
 @pytest.mark.containers

@@ -93,7 +93,9 @@ class Settings:
     vite_url: str = setting("", "Vite's development server, such as http://localhost:5173, for a UI bundle.")
     web_concurrency: int = setting(0, "Worker processes; 0: one per CPU and 96 MB, up to four.", minimum=0, maximum=64)
     web_threads: int = setting(8, "Threads per worker, and the worker's database connections.", minimum=1, maximum=256)
-    drain_delay: float = setting(4.0, "Seconds that it still accepts requests after SIGTERM, at most: until the proxy knows.", minimum=0, maximum=300)
+    drain_delay: float = setting(
+        4.0, "Seconds that it accepts requests after SIGTERM, unless the proxy knows earlier.", minimum=0, maximum=300
+    )
     graceful_timeout: int = setting(20, "Seconds after the drain for requests in flight.", minimum=1, maximum=600)
     request_timeout: float = setting(
         60.0,
