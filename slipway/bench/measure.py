@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,11 @@ from slipway.proofs.harness import copy_tree
 Values = dict[str, list[float]]  # by the figure's name, one value for each round
 
 SOURCE = "services/web/src/web/app.py"
+REDEPLOYS = {
+    "caddy": "test_deploy.py::test_three_deploys_under_load_fail_no_request",
+    "nginx": "test_proxies.py::test_two_deploys_under_load_through_nginx_fail_no_request",
+}
+FLOOD = "test_abuse.py::test_a_flood_of_reset_streams_fails_no_other_request_and_takes_less_than_half_of_the_memory"
 NEW_DEPENDENCY = "iniconfig"  # small, pure, and in the lock already
 
 
@@ -152,28 +158,18 @@ class Bench:
         return json.loads(said.splitlines()[-1])
 
     def redeploys(self) -> Values:
-        """Three redeploys of a production stack under load; the test that proves it says what it saw."""
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "slipway/proofs/stack/test_deploy.py",
-            "-q",
-            "-s",
-            "-k",
-            "under_load",
-        ]
-        environment = {**os.environ, "REQUIRE": "engine"}
-        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        said = re.search(r"(\d+) requests, (\d+) failed, p99 ([\d.]+) s", run.stdout)
-        if not said:
-            raise AssertionError(complaint(run))
-        requests, failed, p99 = said.groups()
-        return {
-            "redeploy_requests": [float(requests)],
-            "redeploy_failed": [float(failed)],
-            "redeploy_p99": [float(p99)],
-        }
+        """Redeploys under load and floods, through each proxy; the tests that prove them say what they saw."""
+        values: Values = {}
+        for kind, test in REDEPLOYS.items():
+            said = figures_of(test)
+            numbers = re.findall(r"[\d.]+(?= requests| failed| s$)", said["figure"])
+            for figure, value in zip(("requests", "failed", "p99"), numbers, strict=True):
+                values[f"{kind}_redeploy_{figure}"] = [float(value)]
+            values[f"{kind}_deploy"] = [float(said["deploy"])]
+            numbers = re.findall(r"[\d.]+(?= s,|;| %)", figures_of(f"{FLOOD}[{kind}]")["figure"])
+            for figure, value in zip(("median", "slowest", "memory"), numbers, strict=True):
+                values[f"{kind}_flood_{figure}"] = [float(value)]
+        return values
 
     def reloads(self) -> Values:
         """In containers, where an edit takes the longest path."""
@@ -181,6 +177,19 @@ class Bench:
 
         took = reload.measure("docker", max(self.rounds, 2))
         return {"reload_ms": took["Python"], "reload_template_ms": took["template"], "reload_style_ms": took["style"]}
+
+
+def figures_of(test: str) -> dict[str, str]:
+    """What the test recorded. Raises AssertionError if it fails."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        report = Path(directory) / "report.xml"
+        command = [sys.executable, "-m", "pytest", f"slipway/proofs/stack/{test}", "-q", f"--junitxml={report}"]
+        environment = {**os.environ, "REQUIRE": "engine"}
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise AssertionError(complaint(run))
+        properties = ElementTree.parse(report).iter("property")  # noqa: S314 - pytest wrote it
+        return {each.get("name", ""): each.get("value", "") for each in properties}
 
 
 def complaint(run: subprocess.CompletedProcess) -> str:

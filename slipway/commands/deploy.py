@@ -172,7 +172,8 @@ def prepare(release: str, interrupted: dict[str, str] | None) -> None:
     """Starts the database and runs its roles and migrations: nothing that serves is touched."""
     try:
         with step("database"):
-            expect(compose("up", "--detach", "--no-recreate", "--wait", "db"), "the database does not start")
+            if not running().get("db", DOWN)[1]:
+                expect(compose("up", "--detach", "--no-recreate", "--wait", "db"), "the database does not start")
             expect(compose("run", "--rm", "--no-deps", "-T", "roles"), "the database's roles can't be set")
         for job in jobs():
             with step(job):
@@ -244,10 +245,8 @@ def restore(touched: list[str], former: str) -> str:
 def update_proxy(release: str) -> None:
     """Runs last, when `.env` already names the release: whatever the proxy does, that release serves."""
     with step("proxy"):
-        another = proxy.runs() not in (None, proxy.name())
-        how = ["--remove-orphans"] if another else ["--no-recreate"]
-        for name in proxy.kind().services:
-            run = compose("up", "--detach", *how, "--no-deps", "--wait", name)
+        for name in proxy.kind().services if proxy.runs() != proxy.name() else ():
+            run = compose("up", "--detach", "--remove-orphans", "--no-deps", "--wait", name)
             expect(run, f"release {release} runs, but {name} does not start")
         if problem := proxy.reload():
             raise Stop(f"release {release} serves, but the proxy keeps its former configuration: {problem}")

@@ -48,11 +48,11 @@ workers() {
     done
 }
 
-# Returns once the former workers are gone, or have only long requests left: within 2 s.
+# Has nginx load what is kept. Returns once the former workers are gone, or take no more requests: keepalive_min_timeout.
 load() {
     former=$(workers)
     nginx -s reload -c "$kept/nginx.conf" 2>/dev/null
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
         left=$(for each in $former; do [ ! -d "/proc/$each" ] || echo "$each"; done)
         [ "$left" ] || return 0
         sleep 0.1
@@ -79,7 +79,7 @@ without)
     ;;
 with)
     sed -i "/server $2:/s/ down; # taken out/;/" "$kept"/upstreams/*.conf
-    load
+    nginx -s reload -c "$kept/nginx.conf" 2>/dev/null
     ;;
 run)
     if said=$(render /data/next 2>&1); then

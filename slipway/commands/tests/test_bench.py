@@ -10,7 +10,7 @@ import pytest
 from slipway.commands import ROOT
 
 BENCH = ROOT / "slipway/bench"
-FIGURES = {"images": "added_mb", "redeploys": "redeploy_failed"}  # some of the figures that have a target
+FIGURES = {"images": "added_mb", "redeploys": "caddy_redeploy_failed"}  # some of the figures that have a target
 
 
 class Bench:
@@ -103,7 +103,7 @@ def test_what_fails_is_a_line_with_its_reason_and_the_others_go_on(bench):
     status, said, told = bench.run(says={name: measure for name, (measure, _) in REASONS.items()})
     failed = [line.removeprefix("bench: ") for line in told.splitlines() if " failed: " in line]
     assert sorted(failed) == sorted(f"{name} failed: {reason}" for name, (_, reason) in REASONS.items())
-    assert "| redeploy under load: failed requests | 1.00" in said
+    assert "| redeploy under load, Caddy: failed requests | 1.00" in said
     assert status == "make bench: failed: images, rebuilds, starts, throughput, cost, reloads."
 
 
@@ -120,7 +120,7 @@ def test_a_rerun_of_what_failed_completes_the_results(bench):
     assert bench.run(ONLY="starts")[0] is None
     assert not bench.results.exists()
     assert bench.run(ONLY="images")[0] is None
-    assert {"added_mb", "rebuilds", "starts", "redeploy_failed"} <= bench.figures().keys()
+    assert {"added_mb", "rebuilds", "starts", "caddy_redeploy_failed"} <= bench.figures().keys()
 
 
 def test_figures_of_another_version_or_of_other_rounds_complete_nothing(bench):

@@ -151,7 +151,7 @@ class Server:
         if words[1] == "rm":
             self.save(runs={name: runs for name, runs in state["runs"].items() if name not in words})
         if words[1] == "up":
-            others = [] if "--no-recreate" in words else replicas
+            others = [] if {"--no-recreate", "--no-deps"} & set(words) else replicas
             return self.up([name for name in replicas if name in words] or others, tag)
         return 0, "", ""
 

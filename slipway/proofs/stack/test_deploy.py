@@ -81,8 +81,9 @@ def test_three_deploys_under_load_fail_no_request(stack, certificate, record_pro
             assert versions(stack) == [name, name]
     print(f"{load}\n{out}")
     record_property("figure", str(load))
+    record_property("deploy", re.search(r"after ([\d.]+) s", out)[1])
     assert load.failures == []
-    assert len(load.answers) > 1000
+    assert len(load.answers) > 500
 
 
 @alone

@@ -33,9 +33,11 @@ def test_two_deploys_under_load_through_nginx_fail_no_request(nginx, record_prop
     with LoadTest(url(nginx), nginx.authority()) as load:
         wait_until("load", lambda: len(load.answers) > 100)
         for name in ("one", "two"):
-            deploy(nginx, release(nginx, name), **DRAINING)
+            out = deploy(nginx, release(nginx, name), **DRAINING).stdout
             assert versions(nginx) == [name, name]
+    print(out)
     record_property("figure", str(load))
+    record_property("deploy", re.search(r"after ([\d.]+) s", out)[1])
     assert load.failures == [], warnings(nginx)
 
 

@@ -4,7 +4,7 @@ import mmap
 import struct
 from time import monotonic
 
-SETTLE = 0.5  # seconds from the proxy's knowing to its last request's arrival, on a busy machine
+SETTLE = 0.3  # seconds from the proxy's knowing to its last request's arrival, on a busy machine
 
 # Anonymous and shared: made before the fork, seen by every worker. Each 0.0 until it happens.
 _times = mmap.mmap(-1, 16)
