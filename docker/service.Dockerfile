@@ -79,7 +79,7 @@ ENV SERVICE=$SERVICE \
     PYTHONPATH=/app/services/$SERVICE/src:/app/slipway/chassis/src
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=250ms \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=0.25s \
     CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/process/probe.py"]
 ENTRYPOINT ["tini", "--", "python", "-m", "chassis.process.entrypoint"]
 CMD ["gunicorn"]
@@ -168,7 +168,7 @@ HEALTHCHECK NONE
 CMD ["python", "-m", "chassis.process.worker"]
 
 FROM runtime AS worker
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=250ms \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=0.25s \
     CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/process/heartbeat.py"]
 CMD ["python", "-m", "chassis.process.worker"]
 

@@ -75,7 +75,7 @@ reload)
 without)
     sed -i "s/\(server $2:.*\);/\1 down; # taken out/" "$kept"/upstreams/*.conf
     load
-    tell "$2" >/dev/null 2>&1 &
+    (exec >/dev/null 2>&1; tell "$2") & # not on the function: the shell would keep the caller's pipes
     ;;
 with)
     sed -i "/server $2:/s/ down; # taken out/;/" "$kept"/upstreams/*.conf
