@@ -5,6 +5,7 @@ import secrets
 import socket
 import ssl
 
+import httpx
 import pytest
 
 from slipway.proofs.faults.injection import Faulty, Load, faulty_production
@@ -63,6 +64,26 @@ def test_a_replica_that_dies_costs_no_request_that_never_reached_it(nginx, recor
     record_property("figure", f"{len(load.answers)} requests, {load.errors} failed, slowest {load.slowest:.2f} s")
     assert load.errors <= clients  # those that were in it
     assert load.slowest < 3
+
+
+def test_certificates_from_files_are_served_and_no_authority_is_asked(nginx, tmp_path):
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=localhost -addext"
+    files = "-keyout /files/live/localhost/privkey.pem -out /files/live/localhost/fullchain.pem"
+    made = f"mkdir -p /files/live/localhost && {make} subjectAltName=DNS:localhost {files}"
+    tmp_path.chmod(0o777)
+    image = nginx.container("proxy")["Config"]["Image"]
+    nginx.run("docker", "run", "--rm", "--volume", f"{tmp_path}:/files", image, "sh", "-c", made)
+    up = ("up", "--detach", "--wait", "--no-deps", "certificates", "proxy")
+    nginx.environment["CERTIFICATES"] = str(tmp_path)
+    try:
+        nginx.compose(*up)
+        own = nginx.compose("exec", "-T", "proxy", "cat", "/certificates/live/localhost/fullchain.pem").stdout
+        with httpx.Client(verify=ssl.create_default_context(cadata=own), trust_env=False) as client:
+            assert client.get(f"{url(nginx)}/version").status_code == 200
+        assert f"those in {tmp_path}" in nginx.log("certificates")
+    finally:
+        del nginx.environment["CERTIFICATES"]
+        nginx.compose(*up)
 
 
 def test_it_and_the_client_for_its_certificates_are_hardened_as_all_else_is(nginx):
