@@ -51,6 +51,7 @@ def started(stage: Rig, files: Path) -> dict[str, str]:
         return stage.run(name, image, f"--network-alias={name}.internal", *LIMITS, *options, command=command)
 
     ours = [f"--env={key}={value}" for key, value in SETTINGS.items()]
+    ours += [f"--volume={ROOT}/slipway/proxy:/opt/slipway/proxy:ro"]
     ours += [f"--volume={ROOT}/docker/proxy/pages:/srv/pages:ro", f"--volume={files}:/srv/static/web:ro"]
     caddy = [*ours, "--env=SITE_ADDRESS=caddy.internal", f"--volume={ROOT}/docker/proxy/caddy:/etc/caddy:ro"]
     nginx = [*ours, "--env=SITE_ADDRESS=nginx.internal", f"--volume={ROOT}/docker/proxy/nginx:/etc/proxy:ro"]
@@ -58,12 +59,12 @@ def started(stage: Rig, files: Path) -> dict[str, str]:
 
     certificates = docker("volume", "create", "--label", stage.label, f"{stage.name}-certificates")
     shared = ["--user=10002:10002", "--tmpfs=/tmp:uid=10002", f"--volume={certificates}:/certificates"]
-    run("certificates", rig.PROXIES["nginx"], *nginx, *shared, command=("/etc/proxy/certificates.sh",))
+    run("certificates", rig.PROXIES["nginx"], *nginx, *shared, command=("/opt/slipway/proxy/certificates.sh",))
     proxies = {
-        "caddy": run("caddy", rig.PROXIES["caddy"], *caddy, command=("/etc/caddy/start.sh",)),
+        "caddy": run("caddy", rig.PROXIES["caddy"], *caddy, command=("/opt/slipway/proxy/caddy.sh",)),
         "plain-caddy": run("plain-caddy", "caddy:2", *plain,
                            command=("caddy", "run", "--config", "/etc/plain/Caddyfile")),
-        "nginx": run("nginx", rig.PROXIES["nginx"], *nginx, *shared, command=("/etc/proxy/start.sh",)),
+        "nginx": run("nginx", rig.PROXIES["nginx"], *nginx, *shared, command=("/opt/slipway/proxy/nginx.sh",)),
         "plain-nginx": run("plain-nginx", "nginx:1.30", *plain, *shared,
                            command=("nginx", "-c", "/etc/plain/nginx.conf", "-g", "daemon off;")),
     }  # fmt: skip

@@ -1,10 +1,10 @@
 #!/bin/sh
-# nginx with the configuration beside this file, in which `${NAME}` stands for a variable of the environment.
-#   start.sh [run]      serves, or if the configuration is invalid, with the last one that worked: a mistake in an edit
-#                       must not take the site down at the next restart
-#   start.sh check      says on stderr what is wrong with it
-#   start.sh reload     has the running nginx load it, or says what is wrong, and nothing changes
-#   start.sh without NAME, start.sh with NAME   takes a replica out, until it is put back, or the next reload or start
+# nginx with the configuration of docker/proxy/nginx, in which `${NAME}` stands for a variable of the environment.
+#   nginx.sh          serves; if the configuration is invalid, with the last one that worked: a mistake in an edit must
+#                     not take the site down at the next restart
+#   nginx.sh check    says on stderr what is wrong with it
+#   nginx.sh reload   has the running nginx load it, or says what is wrong, and nothing changes
+#   nginx.sh without NAME, nginx.sh with NAME   takes a replica out, until it is put back, or the next reload or start
 set -eu
 
 here=/etc/proxy

@@ -19,7 +19,7 @@ class Kind(NamedTuple):
 
 
 CADDYFILE = ("--config", "/etc/caddy/Caddyfile")
-NGINX = "/etc/proxy/start.sh"
+NGINX = "/opt/slipway/proxy/nginx.sh"
 KINDS = {
     "caddy": Kind("docker/proxy/caddy/Caddyfile", ("proxy",),
                   ("caddy", "validate", *CADDYFILE), ("caddy", "reload", *CADDYFILE)),

@@ -175,7 +175,7 @@ def test_a_new_site_gets_its_certificate_through_nginx(site):
 
 def test_a_renewed_certificate_is_taken_up_without_a_restart(site):
     before, began = site.certificate(SITE), site.container("proxy")["State"]["StartedAt"]
-    site.compose("exec", "-T", "certificates", "/etc/proxy/certificates.sh", "renew")
+    site.compose("exec", "-T", "certificates", "/opt/slipway/proxy/certificates.sh", "renew")
     wait_until("the new one", lambda: site.certificate(SITE) != before, 60)
     assert site.container("proxy")["State"]["StartedAt"] == began
 
