@@ -23,7 +23,7 @@ Values = dict[str, list[float]]  # by the figure's name, one value for each roun
 SOURCE = "services/web/src/web/app.py"
 REDEPLOYS = {
     "caddy": "test_deploy.py::test_three_deploys_under_load_fail_no_request",
-    "nginx": "test_proxies.py::test_two_deploys_under_load_through_nginx_fail_no_request",
+    "nginx": "test_proxies.py::test_a_deploy_under_load_through_nginx_fails_no_request",
 }
 FLOOD = "test_abuse.py::test_a_flood_of_reset_streams_fails_no_other_request_and_takes_less_than_half_of_the_memory"
 NEW_DEPENDENCY = "iniconfig"  # small, pure, and in the lock already
