@@ -245,8 +245,10 @@ def restore(touched: list[str], former: str) -> str:
 def update_proxy(release: str) -> None:
     """Runs last, when `.env` already names the release: whatever the proxy does, that release serves."""
     with step("proxy"):
-        for name in proxy.kind().services if proxy.runs() != proxy.name() else ():
-            run = compose("up", "--detach", "--remove-orphans", "--no-deps", "--wait", name)
+        former = proxy.runs()
+        orphans = ["--remove-orphans"] if former else []  # what only the other proxy needs
+        for name in proxy.kind().services if former != proxy.name() else ():
+            run = compose("up", "--detach", *orphans, "--no-deps", "--wait", name)
             expect(run, f"release {release} runs, but {name} does not start")
         if problem := proxy.reload():
             raise Stop(f"release {release} serves, but the proxy keeps its former configuration: {problem}")
