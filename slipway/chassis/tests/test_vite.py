@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask, render_template_string
 
-from chassis.web import publish, security, static, vite
+from chassis.web import assets, publish, security, vite
 from devserver.sources import Sources
 
 BUILT = Path(__file__).parent / "bundle/built"
@@ -19,7 +19,7 @@ def made(root, settings, env, url=""):
     app = Flask("sample", root_path=str(root))
     settings = replace(settings, app_env=env, vite_url=url)
     security.init_app(app, settings)
-    static.init_app(app)
+    assets.init_app(app)
     vite.init_app(app, settings)
     app.get("/<path:entry>")(lambda entry: render_template_string("{{ vite(entry) }}", entry=entry))
     return app

@@ -164,6 +164,13 @@ def test_layers_depend_on_the_contents_and_on_nothing_else(tmp_path, variant):
         subprocess.run(["docker", "image", "rm", "--force", *tags], check=True, capture_output=True)
 
 
+def test_no_file_is_named_as_the_folder_beside_it():
+    """Docker writes a layer in one of two orders, by path or by folder; they differ for `static.py` and `static/`."""
+    files = [path for each in ("slipway/chassis/src", "libs", "services") for path in (ROOT / each).rglob("*.py")]
+    assert files
+    assert not [path for path in files if path.with_suffix("").is_dir()]
+
+
 def test_a_file_that_changes_in_the_image_has_another_time_for_browsers_to_compare(tmp_path):
     """A server derives its ETag from time and size, and the edit has the same size."""
     style, times = tmp_path / "app/services/web/src/web/static/style.css", []

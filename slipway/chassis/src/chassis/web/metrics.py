@@ -8,7 +8,7 @@ from prometheus_client import exposition
 from werkzeug.wrappers import Response
 
 from chassis.observe import metrics, routes, timeseries
-from chassis.web.static import ENDPOINTS as STATIC
+from chassis.web.assets import ENDPOINTS as STATIC
 
 
 def init_app(app: Flask) -> None:

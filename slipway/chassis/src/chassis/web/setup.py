@@ -4,7 +4,7 @@ from flask import Flask
 
 from chassis.observe import request_id
 from chassis.settings import Settings
-from chassis.web import api_docs, errors, health, metrics, openapi, prefix, security, static, status
+from chassis.web import api_docs, assets, errors, health, metrics, openapi, prefix, security, status
 
 
 def setup(app: Flask, settings: Settings) -> None:
@@ -18,7 +18,7 @@ def setup(app: Flask, settings: Settings) -> None:
         database.init_app(app, settings)
     health.init_app(app, settings)
     metrics.init_app(app)
-    static.init_app(app)
+    assets.init_app(app)
     status.init_app(app, settings)
     openapi.init_app(app)
     api_docs.init_app(app)

@@ -1,6 +1,6 @@
 """A UI bundle that Vite has built, in a template: `{{ vite("src/main.js") }}` (docs/frontend.md).
 
-The tags name the files of static/ui, from its manifest; static.py and the proxy have those cached for a year. In
+The tags name the files of static/ui, from its manifest; assets.py and the proxy have those cached for a year. In
 development with VITE_URL they name Vite's dev server instead, from which the browser loads each module as it is saved.
 """
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from flask import Flask
 
-from chassis.web import publish, static
+from chassis.web import assets, publish
 
 DAY = 24 * 3600
 
@@ -91,9 +91,9 @@ def test_a_file_goes_a_month_after_its_release_was_replaced(folder, target):
 def test_only_files_of_the_folder_have_a_digest(folder, tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     with Flask("sample", static_folder=folder).app_context():
-        assert static._digest("static", "style.css")
+        assert assets._digest("static", "style.css")
         for filename in ("../secret.txt", "flags/../../secret.txt", "/etc/passwd", "flags", "none.css", "a\0b"):
-            assert static._digest("static", filename) is None
+            assert assets._digest("static", filename) is None
 
 
 def test_a_published_file_is_as_old_as_its_last_publication(folder, target):
