@@ -1,13 +1,24 @@
 #!/bin/sh
-# Starts Caddy with the Caddyfile, or if that is invalid, with the last configuration that worked: a mistake in an
-# edit must not take the site down at the next restart. Caddy saves its configuration after every start and reload.
+# Caddy with docker/proxy/caddy/Caddyfile.
+#   caddy.sh        serves; if the Caddyfile is invalid, with the last configuration that worked: a mistake in an edit
+#                   must not take the site down at the next restart. Caddy saves its configuration after every start
+#   caddy.sh check  says on stderr what is wrong with it
+#   caddy.sh both   prints it, and what is served, each in a line of JSON
 set -eu
 
 config=/etc/caddy/Caddyfile
-if said=$(caddy validate --config "$config" 2>&1); then
-    exec caddy run --config "$config"
-fi
-reason=$(printf "%s\n" "$said" | grep -v '^{' | tail -n 1 | sed 's/^Error: //; s/[\\"]/\\&/g')
-msg="docker/proxy/caddy/Caddyfile is invalid: the last configuration that worked is served, if there is one"
-printf '{"level":"error","ts":%s,"logger":"start","msg":"%s","error":"%s"}\n' "$(date +%s)" "$msg" "$reason" >&2
-exec caddy run --config "$config" --resume # with nothing saved it fails, for the same reason as above
+case $SITE_ADDRESS in http://*) export SITE_BIND="bind fd/4 fd/5" ;; esac # a site without TLS
+
+case ${1:-run} in
+check) exec caddy validate --config "$config" ;;
+both) caddy adapt --config "$config" 2>/dev/null && wget -q -O - http://127.0.0.1:2019/config/ ;;
+run)
+    if said=$(caddy validate --config "$config" 2>&1); then
+        exec launch 3 caddy run --config "$config"
+    fi
+    reason=$(printf "%s\n" "$said" | grep -v '^{' | tail -n 1 | sed 's/^Error: //; s/[\\"]/\\&/g')
+    msg="docker/proxy/caddy/Caddyfile is invalid: the last configuration that worked is served, if there is one"
+    printf '{"level":"error","ts":%s,"logger":"start","msg":"%s","error":"%s"}\n' "$(date +%s)" "$msg" "$reason" >&2
+    exec launch 3 caddy run --config "$config" --resume # with nothing saved it fails, for the same reason as above
+    ;;
+esac

@@ -63,7 +63,7 @@ sign() {
 
 # From an authority, which asks nginx whether the name is ours. Nothing is asked while nginx does not answer.
 request() {
-    curl --silent --output /dev/null "http://proxy:$HTTP_PORT/" || return 0
+    curl --silent --output /dev/null "http://listener:$HTTP_PORT/" || return 0
     if said=$(dehydrated --config "${0%/*}/dehydrated.conf" --cron --force --accept-terms --domain "$1" 2>&1); then
         say INFO "a certificate for $1"
     else

@@ -24,6 +24,7 @@ render() {
     rm -rf "$1"
     cp -R "$here" "$1"
     (cd "$here" && find . -name '*.conf') | while read -r file; do envsubst "$NAMES" <"$here/$file" >"$1/$file"; done
+    [ -e /proc/net/if_inet6 ] || sed -i '/^ *listen *\[::\]/d' "$1"/*.conf # a kernel without IPv6
     if ! said=$(nginx -t -c "$1/nginx.conf" 2>&1); then
         printf '%s\n' "$said" | sed -nE "s|$1/|docker/proxy/nginx/|; s|.*\[emerg\] ([0-9]+#[0-9]+: )?||p" | head -n 1 >&2
         return 1
@@ -89,6 +90,6 @@ run)
     fi
     mkfifo /tmp/errors
     as_json </tmp/errors &
-    exec nginx -c "$kept/nginx.conf" -g "daemon off;" 2>/tmp/errors
+    exec launch 15 nginx -c "$kept/nginx.conf" -g "daemon off;" 2>/tmp/errors
     ;;
 esac

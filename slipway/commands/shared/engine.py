@@ -78,7 +78,7 @@ def bases() -> list[str]:
     if not (ROOT / proxy).exists():
         raise Stop(f"there is no {proxy}: PROXY names caddy or nginx")
     postgres = dotenv.get("POSTGRES_MAJOR", found(r"POSTGRES_MAJOR:-(\d+)", "compose/base.yaml"))
-    return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"\}(\S+)", proxy)]
+    return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"\}((?!python)\S+)", proxy)]
 
 
 def found(pattern: str, path: str) -> str:
