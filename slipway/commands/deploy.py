@@ -46,6 +46,10 @@ def change(verb: str, tag: str = "") -> None:
     if interrupted:
         print(f"{interrupted['verb']} {interrupted['release']} was interrupted", flush=True)
     print(f"{'rollback to' if verb == 'rollback' else verb} {release} (now: {now()})", flush=True)
+    if len(compose("ps", "--all", "--quiet", "proxy").stdout.split()) > 1:
+        print("the proxy's replacement was interrupted", flush=True)
+        with step("proxy"):
+            proxy.replace()
     with step("check"):
         if problem := proxy.problem():
             raise Stop(f"the proxy can't use {proxy.kind().config}: {problem}; nothing was changed")
@@ -124,7 +128,7 @@ def back(interrupted: dict[str, str] | None) -> str:
 
 def build(release: str) -> None:
     """Builds the images; a terminal shows what is being built beside the step's name, since it may take minutes."""
-    command = [*PRODUCTION, "--progress", "plain", "build", *builders()]
+    command = [*PRODUCTION, "--progress", "plain", "build", *builders(), "proxy"]
     said, live = [], sys.stdout.isatty()
     with subprocess.Popen(
         command,
@@ -245,13 +249,8 @@ def restore(touched: list[str], former: str) -> str:
 def update_proxy(release: str) -> None:
     """Runs last, when `.env` already names the release: whatever the proxy does, that release serves."""
     with step("proxy"):
-        former = proxy.runs()
-        orphans = ["--remove-orphans"] if former else []  # what only the other proxy needs
-        for name in proxy.kind().services if former != proxy.name() else ():
-            run = compose("up", "--detach", *orphans, "--no-deps", "--wait", name)
-            expect(run, f"release {release} runs, but {name} does not start")
-        if problem := proxy.reload():
-            raise Stop(f"release {release} serves, but the proxy keeps its former configuration: {problem}")
+        if problem := proxy.update():
+            raise Stop(f"release {release} serves, but the proxy is the former one: {problem}")
 
 
 def hook(when: str, verb: str, release: str, former: str, otherwise: str) -> None:
@@ -320,8 +319,7 @@ def write(path: Path, text: str) -> None:
 
 
 def compose(*arguments: str, tag: str | None = None, **others: str) -> subprocess.CompletedProcess[str]:
-    # What it starts holds the lock as well.
-    return shared.compose(*arguments, env=variables(tag) | others, close_fds=False)
+    return shared.compose(*arguments, env=variables(tag) | others)
 
 
 def variables(tag: str | None) -> dict[str, str]:

@@ -25,6 +25,7 @@ TIMEOUT = 4  # seconds that any one query may take
 ROOM = 5  # GB that images, a build cache and a small database take
 MEMORY = 1.5  # GB that production takes when idle, with room for a build
 SKEW = 30  # seconds that the engine's clock may be off
+KERNEL = (5, 14)  # moves connections from one listening socket to another
 WATCHES = 8192  # directories that inotify should be able to watch
 OK, HINT, BAD = "ok", "hint", "BAD"
 Finding = tuple[str, str]
@@ -187,6 +188,16 @@ def database_connections() -> Iterator[Finding]:
         yield HINT, too_few
 
 
+def kernel() -> Iterator[Finding]:
+    production = ROOT / "compose/prod.yaml"
+    if engine.problem() or not (ROOT / ".env").exists() or "tcp_migrate_req" not in production.read_text():
+        return
+    version = engine.run("docker", "version", "--format", "{{.Server.KernelVersion}}").stdout.strip()
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and tuple(map(int, numbers.groups())) < KERNEL:
+        yield BAD, f"Linux {version} does not know tcp_migrate_req, 5.14 does: take sysctls out of compose/prod.yaml"
+
+
 def ipv6() -> Iterator[Finding]:
     asked, possible = dotenv.in_file().get("EDGE_IPV6"), engine.has_ipv6()
     if asked == "true" and not possible:
@@ -296,5 +307,5 @@ def own_check() -> Iterator[Finding]:
 
 CHECKS = (
     tools, packages, the_engine, base_images, disk, memory, ports, environment_file, ipv6, database_connections,
-    secrets, backups, proxy_configuration, line_ends, place, owner, own_check,
+    secrets, backups, kernel, proxy_configuration, line_ends, place, owner, own_check,
 )  # fmt: skip

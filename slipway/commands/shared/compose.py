@@ -26,7 +26,8 @@ def compose(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
 
 
 def docker(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    given = {"cwd": ROOT, "capture_output": True, "text": True, "check": False, **options}
+    # What it starts inherits production's lock, if this process holds it, and keeps it for as long as it runs.
+    given = {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "close_fds": False, **options}
     return subprocess.run(["docker", *arguments], **given)
 
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,20 @@ class Run(NamedTuple):
     said: str
 
 
+def described(container: str, number: int, settings: str) -> dict:
+    """What `docker inspect` says of it."""
+    labels = {"service": "listener" if container == "listener" else "proxy", "config-hash": settings}
+    return {
+        "Id": container,
+        "Image": "id",
+        "State": {"StartedAt": str(number), "Health": {"Status": "healthy"}},
+        "Config": {
+            "Image": "proxy:caddy-2",
+            "Labels": {f"com.docker.compose.{name}": value for name, value in labels.items()},
+        },
+    }
+
+
 @dataclass
 class Server:
     """A checkout in which B serves, after A, and docker's state there. Images of C and D exist, too."""
@@ -47,7 +62,7 @@ class Server:
         self.env.write_text("SITE_ADDRESS=localhost\nTAG=B\nPREVIOUS_TAG=A\nDEV_PORT=8001\n")
         self.save(
             runs={"web-a": "B", "web-b": "B"}, images=[f"test/web:{tag}" for tag in "ABCD"], registry=[],
-            broken=[], migrated=[], proxy="", steps=0,
+            broken=[], migrated=[], proxy="", proxies={"one": "first"}, settings="first", steps=0,
         )  # fmt: skip
 
     @property
@@ -115,6 +130,7 @@ class Server:
 
         subprocess.run = ending(self.docker)
         os.fsync = lambda descriptor: None  # a signal leaves what was written, and a busy disk is slow
+        time.sleep = lambda seconds: None
         Path.replace, Path.unlink = ending(Path.replace), ending(Path.unlink)
         sys.argv = ["slipway.commands", verb, *([f"tag={tag}"] if tag else [])]
         runpy.run_module("slipway.commands", run_name="__main__")
@@ -128,6 +144,8 @@ class Server:
         replicas = [f"{path.name}-{which}" for path in (self.directory / "services").iterdir() for which in "ab"]
         if words[0] == "version" or line.startswith("compose version"):
             return 0, "28.5", ""
+        if answer := self.about_the_proxy(words):
+            return answer
         if words[:2] == ["image", "inspect"]:
             return int(words[2] not in state["images"]), "", ""
         if "pull" in words:
@@ -137,9 +155,6 @@ class Server:
         if "--images" in words:
             named = [f"test/{name[:-2]}:{tag}" for name in replicas if name in words]
             return 0, "\n".join([*named, *named, "postgres:18-trixie"]), ""  # including those that they depend on
-        if "caddy" in words:
-            invalid = state["proxy"] == "invalid" or (state["proxy"] == "fails" and "reload" in words)
-            return int(invalid), "", "Error: ambiguous site definition: http://" * invalid
         if "ps" in words:
             rows = [(name, f"test/{name[:-2]}:{tag}") for name, tag in state["runs"].items()]
             if "{{.Health}}" in words:  # of one
@@ -153,6 +168,40 @@ class Server:
         if words[1] == "up":
             others = [] if {"--no-recreate", "--no-deps"} & set(words) else replicas
             return self.up([name for name in replicas if name in words] or others, tag)
+        return 0, "", ""
+
+    def about_the_proxy(self, words: list[str]) -> tuple[int, str, str] | None:
+        """Its containers, each with the settings that it was made with. The listener is one that never changes."""
+        state, proxies = self.state, self.state["proxies"]
+        if words[-1] == "check":
+            return (1, "", "Error: ambiguous site definition: http://") if state["proxy"] == "invalid" else (0, "", "")
+        if words[-1] == "both":
+            return 0, '{"apps": {}}\n{"apps": {}}\n', ""
+        if words[0] in ("kill", "logs") or words[1:4] == ["exec", "-T", "listener"]:
+            return 0, "", "no memory" if words[0] == "logs" else ""
+        if words[1:4] == ["ps", "--all", "--quiet"]:
+            return 0, "\n".join([*(["listener"] if "listener" in words else []), *proxies]), ""
+        if "--hash" in words:
+            return 0, f"listener first\nproxy {state['settings']}\n", ""
+        if words[0] == "inspect":
+            return (
+                0,
+                json.dumps(
+                    [described(each, number, proxies.get(each, "first")) for number, each in enumerate(words[1:])]
+                ),
+                "",
+            )
+        if words[:3] == ["image", "inspect", "--format"]:
+            return 0, "id", ""
+        if words[0] == "rm":
+            self.save(proxies={each: of for each, of in proxies.items() if each != words[-1]})
+        elif words[-1] == "proxy" and "--scale" in words:
+            if f"proxy={len(proxies)}" not in words:
+                self.save(proxies=proxies | {f"with-{state['settings']}": state["settings"]})
+            if state["proxy"] == "fails":
+                return 1, "", "container is unhealthy"
+        elif words[0] != "stop":
+            return None
         return 0, "", ""
 
     def up(self, replicas: list[str], tag: str) -> tuple[int, str, str]:
@@ -321,11 +370,33 @@ def test_with_a_configuration_that_the_proxy_cannot_use_nothing_is_touched(serve
     assert "nothing was changed" in run.said
 
 
-def test_where_the_proxy_refuses_in_the_end_the_release_serves_and_env_says_so(server):
-    server.save(proxy="fails")
+def test_where_a_new_proxy_does_not_start_the_release_serves_through_the_former_one(server):
+    server.save(proxy="fails", settings="second")
     run = server.make("deploy", "C")
     assert (run.code, server.runs, server.named) == (1, {"C"}, ("C", "B")), run.said
-    assert "release C serves, but the proxy keeps its former configuration: ambiguous site definition" in run.said
+    assert "release C serves, but the proxy is the former one: no memory" in run.said
+    assert server.state["proxies"] == {"one": "first"}
+
+
+def test_a_proxy_with_other_settings_is_replaced_and_whatever_interrupts_that_one_is_left(tmp_path):
+    replaced = {"with-second": "second"}
+
+    def deployed(number: int, end: int | None) -> Server:
+        server = Server(tmp_path / str(number))
+        server.save(settings="second")
+        server.make("deploy", "C", end=end and (end, signal.SIGKILL))
+        return server
+
+    whole = deployed(0, None)
+    assert whole.state["proxies"] == replaced
+    found = set()
+    for back in range(1, 12):  # the steps of the replacement, which are the last ones
+        server = deployed(back, whole.state["steps"] - back)
+        found.add(two := len(server.state["proxies"]))
+        run = server.make("deploy", "C")
+        assert (run.code, server.state["proxies"]) == (0, replaced), f"{back} before the end: {run.said}"
+        assert ("the proxy's replacement was interrupted" in run.said) == (two == 2)
+    assert found == {1, 2}
 
 
 def test_a_rollback_to_an_image_that_was_pruned_pulls_it_or_changes_nothing(server):

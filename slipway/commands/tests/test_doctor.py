@@ -1,5 +1,6 @@
 """`make doctor`, each error simulated: what it says, and whether that blocks."""
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slipway.commands import doctor, init
+from slipway.commands import ROOT, doctor, init
 from slipway.commands.shared import dotenv, engine, listeners, proxy
 from slipway.commands.shared.stop import Stop
 from slipway.proofs.harness import free_port, wait_until
@@ -331,6 +332,19 @@ def test_an_invalid_caddyfile_is_one_line_while_a_proxy_runs(docker, monkeypatch
     assert errors(doctor.proxy_configuration) == []
 
 
+@pytest.mark.parametrize(
+    ("kernel", "bad"), [("4.18.0-553.el8.x86_64", True), ("5.14.0-503.el9", False), ("6.18", False)]
+)
+def test_a_kernel_that_lacks_what_the_listener_sets_is_one_line_with_a_way_out(tree, docker, kernel, bad):
+    (tree / ".env").write_text("SITE_ADDRESS=localhost\n")
+    (tree / "compose").mkdir(exist_ok=True)
+    (tree / "compose/prod.yaml").write_text((ROOT / "compose/prod.yaml").read_text())
+    docker["KernelVersion"] = (0, f"{kernel}\n")
+    found = errors(doctor.kernel)
+    assert [state for state, _ in found] == [BAD] * bad
+    assert all("take sysctls out of compose/prod.yaml" in text for _, text in found)
+
+
 def test_a_proxy_that_there_is_not_is_one_line(docker, monkeypatch):
     monkeypatch.setenv("PROXY", "apache")
     assert only(doctor.proxy_configuration) == (BAD, "PROXY must be caddy or nginx, not 'apache'")
@@ -342,6 +356,12 @@ def test_only_the_base_of_the_proxy_in_use_is_pulled(monkeypatch):
     for name, base in (("caddy", "caddy:2"), ("nginx", "nginx:1.30")):
         monkeypatch.setenv("PROXY", name)
         assert engine.bases()[2:] == [base]
+
+
+def test_everything_is_based_on_one_python():
+    files = [*ROOT.glob("compose/*.yaml"), *ROOT.glob("docker/proxy/*/Dockerfile")]
+    named = {name for path in files for name in re.findall(r"\}(python:\S+)", path.read_text())}
+    assert named == {engine.bases()[0]}
 
 
 @pytest.mark.parametrize(
