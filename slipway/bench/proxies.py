@@ -48,7 +48,20 @@ def started(stage: Rig, files: Path) -> dict[str, str]:
     """All four of them, by name, as containers that answer; and the one that makes nginx's certificate."""
 
     def run(name: str, image: str, *options: str, command: tuple[str, ...]) -> str:
-        return stage.run(name, image, f"--network-alias={name}.internal", *LIMITS, *options, command=command)
+        return stage.run(name, image, *LIMITS, *options, command=command)
+
+    def named(name: str) -> str:
+        return f"--network-alias={name}.internal"
+
+    def sockets(kind: str) -> str:
+        """The volume in which a listener hands out its sockets; it is reached by the name of the proxy."""
+        volume = docker("volume", "create", "--label", stage.label, "--driver=local", "--opt=type=tmpfs",
+                        "--opt=device=tmpfs", "--opt=o=uid=10002,mode=0700", f"{stage.name}-{kind}")  # fmt: skip
+        mounts = [f"--volume={ROOT}/slipway/proxy:/opt/slipway/proxy:ro", f"--volume={volume}:/run/listener"]
+        listen = ("python", "/opt/slipway/proxy/listener.py", "80", "443")
+        options = ["--user=10002:10002", "--sysctl=net.ipv4.tcp_migrate_req=1", named(kind), *mounts]
+        run(f"listener-{kind}", "python:3.14-slim-trixie", *options, command=listen)
+        return f"--volume={volume}:/run/listener"
 
     ours = [f"--env={key}={value}" for key, value in SETTINGS.items()]
     ours += [f"--volume={ROOT}/slipway/proxy:/opt/slipway/proxy:ro"]
@@ -61,11 +74,12 @@ def started(stage: Rig, files: Path) -> dict[str, str]:
     shared = ["--user=10002:10002", "--tmpfs=/tmp:uid=10002", f"--volume={certificates}:/certificates"]
     run("certificates", rig.PROXIES["nginx"], *nginx, *shared, command=("/opt/slipway/proxy/certificates.sh",))
     proxies = {
-        "caddy": run("caddy", rig.PROXIES["caddy"], *caddy, command=("/opt/slipway/proxy/caddy.sh",)),
-        "plain-caddy": run("plain-caddy", "caddy:2", *plain,
+        "caddy": run("caddy", rig.PROXIES["caddy"], *caddy, sockets("caddy"), command=("/opt/slipway/proxy/caddy.sh",)),
+        "plain-caddy": run("plain-caddy", "caddy:2", *plain, named("plain-caddy"),
                            command=("caddy", "run", "--config", "/etc/plain/Caddyfile")),
-        "nginx": run("nginx", rig.PROXIES["nginx"], *nginx, *shared, command=("/opt/slipway/proxy/nginx.sh",)),
-        "plain-nginx": run("plain-nginx", "nginx:1.30", *plain, *shared,
+        "nginx": run("nginx", rig.PROXIES["nginx"], *nginx, *shared, sockets("nginx"),
+                     command=("/opt/slipway/proxy/nginx.sh",)),
+        "plain-nginx": run("plain-nginx", "nginx:1.30", *plain, *shared, named("plain-nginx"),
                            command=("nginx", "-c", "/etc/plain/nginx.conf", "-g", "daemon off;")),
     }  # fmt: skip
     for name in proxies:

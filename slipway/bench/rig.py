@@ -156,7 +156,8 @@ def build_references() -> None:
     """Builds wrk, our proxies, and the reference with the lock's versions, so that only our own work differs."""
     docker("build", "--quiet", "--tag", LOAD, str(HERE / "load"))
     for kind, tag in PROXIES.items():
-        docker("build", "--quiet", "--tag", tag, str(ROOT / "docker/proxy" / kind))
+        kit = f"--build-context=kit={ROOT}/slipway/proxy"
+        docker("build", "--quiet", kit, "--tag", tag, str(ROOT / "docker/proxy" / kind))
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(shutil.copytree(HERE / "reference", f"{scratch}/reference"))
         names = ("flask", "gunicorn", "sqlalchemy", "psycopg2-binary")
