@@ -71,9 +71,9 @@ def test_the_one_shot_jobs_ended_well_and_before_their_service_started(system):
             assert job["FinishedAt"] < app["StartedAt"], service.job
 
 
-def test_only_the_proxy_publishes_a_port(system):
+def test_only_the_listener_publishes_ports(system):
     containers = states(system)
-    assert {name for name, c in containers.items() if any(c["NetworkSettings"]["Ports"].values())} == {"proxy"}
+    assert {name for name, c in containers.items() if any(c["NetworkSettings"]["Ports"].values())} == {"listener"}
 
 
 def test_metrics_are_not_public(system, ask):

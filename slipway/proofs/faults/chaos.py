@@ -232,7 +232,7 @@ FAULTS = (
     Fault("Postgres restarted", 20, postgres_restarted),
     Fault("Postgres frozen", 20, postgres_frozen),
     Fault("all sessions ended", 0, sessions_ended),
-    Fault("proxy restarted", 65, proxy_restarted),
+    Fault("proxy restarted", 8, proxy_restarted),  # connections wait, but for those that had asked for nothing yet
     Fault("resolver silent", 0, resolver_silent),
     Fault("disk full", 0, disk_full, refuses=True),
     Fault("deploy", 0, deployed),
@@ -250,7 +250,7 @@ def plan(seed: int) -> Iterator[tuple[Fault, str]]:
 def ready(stack: Faulty) -> bool:
     """Both replicas, as the proxy sees them."""
     ask = " && ".join(f"wget -q -T 2 -O /dev/null http://{replica}:8000/health/ready" for replica in REPLICAS)
-    return stack.run("docker", "exec", f"{stack.project}-proxy-1", "sh", "-c", ask, check=False).returncode == 0
+    return stack.compose("exec", "-T", "proxy", "sh", "-c", ask, check=False).returncode == 0
 
 
 def endure(stack: Faulty, load: Load, fault: Fault, replica: str) -> Slot:

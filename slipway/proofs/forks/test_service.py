@@ -238,7 +238,7 @@ def running(grown):
     grown.git("checkout", "--quiet", grown.before)
     grown.make("init")
     grown.make("up")
-    grown.began = {name: grown.container(name)["State"]["StartedAt"] for name in ("db", "proxy", "web-a", "web-b")}
+    grown.began = {name: grown.container(name)["State"]["StartedAt"] for name in ("db", "listener", "web-a", "web-b")}
     grown.git("checkout", "--quiet", head)
     grown.make("deploy")
     return grown
@@ -252,7 +252,7 @@ def test_services_added_to_a_running_production_are_served_and_nothing_that_serv
         made = client.post("/billing/api/entries", json={"text": "kept"})
         assert made.status_code == 201
         assert "kept" in client.get("/billing/").text
-    began = {name: running.container(name)["State"]["StartedAt"] for name in ("db", "proxy")}
+    began = {name: running.container(name)["State"]["StartedAt"] for name in ("db", "listener")}
     assert began == {name: running.began[name] for name in began}
 
 

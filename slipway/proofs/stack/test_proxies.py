@@ -10,11 +10,12 @@ import pytest
 
 from slipway.proofs.faults.injection import Faulty, Load, faulty_production
 from slipway.proofs.harness import copy_tree, unique, wait_until, with_probe
+from slipway.proofs.stack.clients import Clients
 from slipway.proofs.stack.loadtest import LoadTest
 from slipway.proofs.stack.test_deploy import DRAINING, deploy, release, url, versions, warnings
 from slipway.proofs.stack.test_hardening import allowed, deviations
 
-pytestmark = [pytest.mark.containers, pytest.mark.alone]
+pytestmark = pytest.mark.containers
 
 SITE, SECOND = "shop.example", "billing.example"
 ROOT = "caddy/pki/authorities/local/root.crt"  # the authority's own certificate
@@ -30,6 +31,7 @@ def nginx(tmp_path_factory):
         yield stack
 
 
+@pytest.mark.alone
 def test_a_deploy_under_load_through_nginx_fails_no_request(nginx, record_property):
     with LoadTest(url(nginx), nginx.authority()) as load:
         wait_until("load", lambda: len(load.answers) > 100)
@@ -41,6 +43,7 @@ def test_a_deploy_under_load_through_nginx_fails_no_request(nginx, record_proper
     assert load.failures == [], warnings(nginx)
 
 
+@pytest.mark.alone
 def test_a_release_that_is_never_ready_gets_no_request_of_nginx(nginx, record_property):
     deploy(nginx, good := release(nginx, "good"))
     bad = release(nginx, "bad", "RUN echo 'raise RuntimeError(\"broken\")' >> /app/services/web/gunicorn.conf.py")
@@ -52,6 +55,7 @@ def test_a_release_that_is_never_ready_gets_no_request_of_nginx(nginx, record_pr
     assert load.failures == [], warnings(nginx)
 
 
+@pytest.mark.alone
 def test_a_replica_that_dies_costs_no_request_that_never_reached_it(nginx, record_property):
     clients = 8
     with Load(f"{url(nginx)}/probe/rows", threads=clients, certificate=nginx.authority()) as load:
@@ -65,6 +69,7 @@ def test_a_replica_that_dies_costs_no_request_that_never_reached_it(nginx, recor
     assert load.slowest < 3
 
 
+@pytest.mark.alone
 def test_certificates_from_files_are_served_and_no_authority_is_asked(nginx, tmp_path):
     make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=localhost -addext"
     files = "-keyout /files/live/localhost/privkey.pem -out /files/live/localhost/fullchain.pem"
@@ -85,6 +90,7 @@ def test_certificates_from_files_are_served_and_no_authority_is_asked(nginx, tmp
         nginx.compose(*up)
 
 
+@pytest.mark.alone
 def test_it_and_the_client_for_its_certificates_are_hardened_as_all_else_is(nginx):
     assert set(deviations(nginx)) == allowed("nginx")
 
@@ -100,10 +106,6 @@ class Site(Faulty):
         files = ["compose/base.yaml", "compose/prod.yaml", f"compose/proxy.{proxy}.yaml", "compose/web.yaml"]
         self.environment["PROXY"] = proxy
         self.environment["COMPOSE_FILE"] = ":".join([*files, *(f"slipway/proofs/stack/{each}" for each in overlays)])
-
-    @property
-    def address(self) -> str:
-        return f"https://{self.environment['PUBLISH_ADDRESS']}"
 
     def certificate(self, name: str) -> str:
         """What the site shows for this name, in PEM; fails unless the authority has signed it."""
@@ -146,21 +148,21 @@ def test_caddy_gets_its_certificate_from_an_authority(site):
 def test_nginx_takes_caddys_place_under_load_with_its_certificate(site, record_property):
     wait_until("a certificate", lambda: site.certificate(SITE), 60)
     before = site.certificate(SITE)
-    with Load(f"{site.address}/version", certificate=site.root, host=SITE) as load:
-        wait_until("load", lambda: len(load.answers) > 50)
-        site.use("nginx")
-        deploy(site, "local")
-        wait_until("requests after it", lambda: len(load.answers) > 100)
+    change(site, "nginx", record_property)
     assert site.certificate(SITE) == before
-    record_property("figure", gap(load)[0])
-    assert gap(load)[1] < 5
     assert "nginx" in site.container("proxy")["Config"]["Image"]
 
 
-def gap(load):
-    failed = [begun for begun, status, _ in load.answers if status != 200]
-    seconds = max(failed) - min(failed) if failed else 0
-    return f"{len(load.answers)} requests, {len(failed)} failed, within {seconds:.1f} s", seconds
+def change(site, proxy, record_property):
+    """From one proxy to the other, by a deploy under load that fails no request."""
+    with Clients(site.root, 443, site.environment["PUBLISH_ADDRESS"], SITE) as clients:
+        wait_until("load", lambda: clients.total > 50)
+        site.use(proxy)
+        deploy(site, "local")
+        after = clients.total
+        wait_until("requests after it", lambda: clients.total > after + 100)
+    record_property("figure", str(clients))
+    assert clients.failed == []
 
 
 def test_a_new_site_gets_its_certificate_through_nginx(site):
@@ -180,13 +182,7 @@ def test_a_renewed_certificate_is_taken_up_without_a_restart(site):
 
 
 def test_caddy_takes_nginxs_place_under_load(site, record_property):
-    with Load(f"{site.address}/version", certificate=site.root, host=SITE) as load:
-        wait_until("load", lambda: len(load.answers) > 50)
-        site.use("caddy")
-        deploy(site, "local")
-        wait_until("requests after it", lambda: len(load.answers) > 100)
-    record_property("figure", gap(load)[0])
-    assert gap(load)[1] < 5
+    change(site, "caddy", record_property)
     names = {c["Config"]["Labels"]["com.docker.compose.service"] for c in site.containers()}
     assert "certificates" not in names
     assert site.certificate(SITE)
