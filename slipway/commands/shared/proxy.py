@@ -97,9 +97,9 @@ def load() -> str | None:
 
 
 def replace(again: bool = False) -> str | None:
-    """Puts a proxy with the image and the settings of now in the place of any other, `again` of each. It serves
-    beside the former one, which then completes the requests that it has. Returns the reason if it does not start: the
-    former one serves on. What an interrupted replacement has left is completed."""
+    """Puts a proxy with the image and the settings of now in the place of one that has others; with `again`, of any. It
+    serves beside the former one, which then completes the requests that it has. Returns the reason if it does not
+    start: the former one serves on. What an interrupted replacement has left is completed."""
     former = [each for each in containers() if each.service == "proxy"]
     if former and former[-1].current and not again:
         former.pop()  # it is the new one already, and the listener's newest
@@ -121,8 +121,8 @@ def replace(again: bool = False) -> str | None:
 
 
 def hand_over(former: list[Container]) -> None:
-    """Has new connections go to the newest proxy alone. nginx stops to accept when it is told to end, and without that
-    would try for ever; Caddy does not answer a first request that comes once it has been told."""
+    """Has new connections go to the newest proxy alone. nginx is told to end first: it then accepts no more, where it
+    would otherwise try without end. Caddy is told a second later: it would not answer a first request after that."""
     nginx = [each for each in former if kind_of(each.image) == "nginx"]
     for each in nginx:
         docker("kill", "--signal", "QUIT", each.id)
