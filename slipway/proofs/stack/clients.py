@@ -11,6 +11,8 @@ import threading
 import time
 from collections import Counter
 
+from slipway.proofs.stack.flood import frame
+
 KINDS = ("HTTP/1.1, new", "HTTP/1.1, kept", "HTTP/2, new", "HTTP/2, kept")
 EACH, RATE = 2, 6.25  # clients of each kind, and requests a second of each client: 50 in all
 RESOURCE = "/version"
@@ -108,10 +110,6 @@ class Http2:
 def text(name: int, value: str) -> bytes:
     """A header field, its name by number: literal, without indexing (RFC 7541, 6.2.2)."""
     return bytes([name, len(value)]) + value.encode()
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
 class Clients:
