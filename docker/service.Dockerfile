@@ -81,8 +81,10 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=0.25s \
     CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/process/probe.py"]
-ENTRYPOINT ["tini", "--", "python", "-m", "chassis.process.entrypoint"]
-CMD ["gunicorn"]
+# -P: whatever the working directory holds, the modules are those of the image.
+ENTRYPOINT ["tini", "--", "python", "-P", "-m", "chassis.process.entrypoint"]
+# In place of CMD, which the arguments of `docker run` replace: the entrypoint puts it before options.
+ENV DEFAULT_COMMAND=gunicorn
 
 # What development adds: the debugger, and the libraries for error pages.
 FROM build AS build-dev
@@ -165,12 +167,12 @@ FROM runtime AS web
 
 FROM runtime AS script
 HEALTHCHECK NONE
-CMD ["python", "-m", "chassis.process.worker"]
+ENV DEFAULT_COMMAND="python -m chassis.process.worker"
 
 FROM runtime AS worker
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=0.25s \
     CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/process/heartbeat.py"]
-CMD ["python", "-m", "chassis.process.worker"]
+ENV DEFAULT_COMMAND="python -m chassis.process.worker"
 
 # hadolint ignore=DL3006
 FROM ${KIND}

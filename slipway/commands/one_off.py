@@ -16,6 +16,7 @@ from slipway.commands.shared.inventory import Service
 from slipway.commands.shared.place import Place
 from slipway.commands.shared.stop import Stop
 
+MAIN = ["python", "-m", "chassis.process.worker"]  # runs the main.py of a worker or script
 IN_THE_IMAGE = ("libs/", "services/", "slipway/chassis/")
 COUNT_ROWS = r"""
 SELECT format('SELECT %L, count(*) FROM %I.%I', relname, schemaname, relname)
@@ -36,22 +37,24 @@ def psql(s: str = "") -> int:
 
 
 def run(cmd: str = "", s: str = "") -> int:
-    """Runs a command in the app's environment."""
-    service, words = inventory.find(s), words_of(cmd)
+    """Runs a command in the app's environment; a worker or script takes options for its main.py."""
+    words = words_of(cmd, service := inventory.find(s))
     with place.find(service) as here:
         if here.production and (script := next((each for each in words[:3] if is_script(each)), None)):
             raise Stop(f"{script} is not in production's image: hand it over, make run cmd='python -' < {script}")
-        return place.call(here.app(*migrated(here, service), *words))
+        return place.call(here.app(*migrated(here, service), *words, database=service.database))
 
 
-def words_of(cmd: str) -> list[str]:
+def words_of(cmd: str, service: Service) -> list[str]:
     try:
         words = shlex.split(cmd)
     except ValueError as error:
         raise Stop(f"cmd= can't be read ({error}): {cmd}") from None
-    if not words:
+    if words and not words[0].startswith("-"):
+        return words
+    if service.serves:
         raise Stop('say what to run, such as: make run cmd="python scripts/report.py --month 5"')
-    return words
+    return [*MAIN, *words]
 
 
 def is_script(name: str) -> bool:

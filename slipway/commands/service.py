@@ -54,7 +54,8 @@ WHAT_NEXT = {
     "web": "Its routes are in services/{name}/src/{name}/app.py.",
     "asgi": "Its routes are in services/{name}/src/{name}/app.py.",
     "worker": "Its work is in services/{name}/src/{name}/main.py.",
-    "script": "Its work is in services/{name}/src/{name}/main.py; `docker compose run --rm {name}` does it.",
+    "script": "Its work is in services/{name}/src/{name}/main.py; `make run s={name}` does it here, "
+    "`docker compose run --rm {name}` in production.",
     "static": "Its page is services/{name}/src/{name}/templates/index.html.",
 }
 

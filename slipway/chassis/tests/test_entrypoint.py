@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,31 @@ def messages(result: subprocess.CompletedProcess) -> list[str]:
 def test_any_command_runs_with_no_settings_at_all_and_keeps_its_exit_code():
     result = run(sys.executable, "-c", "print('hello'); raise SystemExit(7)")
     assert (result.stdout, result.returncode) == ("hello\n", 7)
+
+
+SHOW = f"{sys.executable} -c 'import sys; print(sys.argv[1:])'"
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [(["--month", "5"], ["--month", "5"]), (["-m", "two words"], ["-m", "two words"]), ([], [])],
+)
+def test_options_belong_to_the_default_command_and_no_command_is_that_one(words, given):
+    result = run(*words, DEFAULT_COMMAND=SHOW)
+    assert (result.stdout, result.returncode) == (f"{given}\n", 0)
+
+
+def test_without_a_default_command_no_command_is_one_line():
+    result = run()
+    assert result.returncode == 78
+    assert messages(result) == ["no command was given: run the image with one, such as `gunicorn`."]
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_what_only_informs_needs_neither_settings_nor_a_database(option):
+    result = run(str(Path(sys.executable).with_name("gunicorn")), option, SECRET_KEY="")
+    assert result.returncode == 0
+    assert "gunicorn" in result.stdout
 
 
 def test_an_unknown_command_is_one_line_and_127():

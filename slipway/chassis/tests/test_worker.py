@@ -1,5 +1,6 @@
-"""The helper for plain programs, in a process that gets real signals."""
+"""The helper for plain programs, in a process that gets real signals, and the command that runs a service's main.py."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -70,3 +71,37 @@ logging.info("light")
     run = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, timeout=20, check=True)
     assert "WARNING root: grave" in run.stdout
     assert "light" not in run.stdout
+
+
+MAIN = """
+import sys
+
+def main(settings, arguments):
+    print(settings.log_level, arguments, flush=True)
+    {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("pass", 0), ("return 3", 3), ("sys.exit(4)", 4), ("raise LookupError('no such month')", 1)],
+)
+def test_main_gets_settings_and_arguments_and_its_exit_code_comes_through(tmp_path, end, code):
+    package = tmp_path / "report"
+    package.mkdir()
+    (package / "settings.py").write_text(SETTINGS)
+    (package / "main.py").write_text(MAIN.format(end=end))
+    environ = {"PATH": os.environ["PATH"], "SERVICE": "report", "PYTHONPATH": str(tmp_path), "LOG_LEVEL": "WARNING"}
+    command = [sys.executable, "-m", "chassis.process.worker", "--month", "5"]
+    run = subprocess.run(command, env=environ, cwd="/", capture_output=True, text=True, timeout=20, check=False)
+    assert run.returncode == code, run.stderr
+    assert run.stdout.startswith("WARNING ['--month', '5']\n")
+    assert ("LookupError: no such month" in run.stdout) == (code == 1)
+
+
+SETTINGS = """
+from chassis import settings
+
+class Settings(settings.Settings):
+    uses_database = uses_secret_key = False
+"""

@@ -51,11 +51,12 @@ class NotJudged(Exception):
 
 
 PROMISES: list[Promise] = []
+OURS: list[Promise] = []  # of this repository's images; other images are not judged by them
 
 
-def promise(number: int, group: str, text: str, advice: str) -> Callable:
+def promise(number: int, group: str, text: str, advice: str, listed: list[Promise] = PROMISES) -> Callable:
     def register(judge: Callable[[Subject], str | None]) -> Callable[[Subject], str | None]:
-        PROMISES.append(Promise(number, group, text, advice, judge))
+        listed.append(Promise(number, group, text, advice, judge))
         return judge
 
     return register
@@ -271,6 +272,19 @@ def any_command_can_replace_the_default(subject: Subject) -> None:
         raise Broken(f"`docker run IMAGE {shlex.join(command)}` says: {last_said(run)}")
     if run.returncode != 3:
         raise Broken(f"a command that exits with 3 becomes an exit with {run.returncode}")
+
+
+@promise(
+    164,
+    "Image",
+    "A command that begins with an option belongs to the default command",
+    "set DEFAULT_COMMAND beside the ENTRYPOINT, for chassis.process.entrypoint to put before options",
+    OURS,
+)
+def options_belong_to_the_default_command(subject: Subject) -> None:
+    run = subject.command("--help")
+    if run is not None and run.returncode in (126, 127):
+        raise Broken(f"`docker run IMAGE --help` says: {last_said(run)}")
 
 
 @promise(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slipway.proofs.contract.programs import SCRIPT, WORKER, Script, Worker
-from slipway.proofs.contract.promises import PROMISES, Broken, NotJudged, Promise
+from slipway.proofs.contract.promises import OURS, PROMISES, Broken, NotJudged, Promise
 from slipway.proofs.contract.subject import Subject, Wanted
 from slipway.proofs.harness import SERVICES, Service, built
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 # For each kind of image: the promises that apply, and how the image is started to check them.
 BY_KIND = {"worker": (WORKER, Worker), "script": (SCRIPT, Script)}
-HTTP = (PROMISES, Subject)
+HTTP = ([*PROMISES, *OURS], Subject)
 # Every service; the minimal variant of only one, since it depends on the Dockerfile alone.
 WSGI = [service for service in SERVICES if service.kind == "web"][:1]
 IMAGES = [*((service, {}) for service in SERVICES), *((service, {"VARIANT": "minimal"}) for service in WSGI)]

@@ -1,6 +1,7 @@
 """Starting: waits for a late Postgres, names an absent one, and fails at once on errors that never heal."""
 
 import json
+import re
 
 import pytest
 
@@ -59,6 +60,12 @@ def test_placeholders_are_refused_in_production(faulty):
     run = start(faulty, SECRET_KEY_FILE="", SECRET_KEY="change-me-change-me-change-me-change-me")
     assert run.returncode == 78
     assert "SECRET_KEY is a placeholder, which production refuses" in last_line(run)
+
+
+def test_options_belong_to_the_server(faulty):
+    words = ("web-a", "--threads", "3", "--print-config")
+    run = faulty.compose("run", "--rm", "--no-deps", "-T", *words)
+    assert re.search(r"^threads += 3$", run.stdout, re.MULTILINE)
 
 
 def test_any_other_command_starts_without_a_database_and_keeps_its_exit_code(faulty):

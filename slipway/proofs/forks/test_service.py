@@ -102,6 +102,14 @@ def test_each_kinds_own_tests_pass(grown):
     assert tested.returncode == 0, tested.stdout
 
 
+def test_make_run_hands_options_to_a_script_and_tells_its_exit_code(grown):
+    natively = {**grown.environment, "DOCKER": "no"}
+    assert "month 5: done" in grown.make("run", "s=report", "cmd=--month 5", env=natively).stdout
+    wrong = grown.make("run", "s=report", "cmd=--month 13", check=False, env=natively)
+    assert "report: error: argument --month: invalid choice" in wrong.stderr
+    assert "Error 2" in wrong.stderr
+
+
 def test_what_is_generated_is_formatted_linted_and_documented(grown):
     grown.make("lint")
     assert "DEV_PORT_BILLING=8001" in grown.read(".env.example")
@@ -303,15 +311,24 @@ def test_every_verb_knows_a_service_by_its_name(running):
 
 
 @pytest.mark.containers
-def test_a_worker_works_beats_and_stops_cleanly_and_a_script_runs_to_its_end(running):
+def test_a_worker_works_beats_and_stops_cleanly(running):
     assert running.container("tick")["State"]["Health"]["Status"] == "healthy"
     entries = [json.loads(line) for line in running.compose("logs", "--no-log-prefix", "tick").stdout.splitlines()]
     assert any(entry["message"] == "round 1" for entry in entries)
     running.compose("stop", "tick")
     wait_until("the end", lambda: not running.container("tick")["State"]["Running"])
     assert running.container("tick")["State"]["ExitCode"] == 0
-    ran = running.compose("run", "--rm", "-T", "report")
-    assert json.loads(ran.stdout.splitlines()[-1])["message"] == "done"
+
+
+@pytest.mark.containers
+def test_a_script_gets_its_arguments_and_its_exit_code_comes_through(running):
+    report = ("run", "--rm", "-T", "report")
+    ran = running.compose(*report, "--month", "5")
+    assert json.loads(ran.stdout)["message"] == "month 5: done"
+    assert ": done" in running.compose(*report).stdout
+    wrong = running.compose(*report, "--month", "13", check=False)
+    assert wrong.returncode == 2
+    assert "report: error: argument --month: invalid choice" in wrong.stderr
 
 
 @pytest.mark.containers

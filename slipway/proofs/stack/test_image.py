@@ -230,6 +230,21 @@ def uv() -> str:
     return run.stdout.strip()
 
 
+SCRIPT = "import sys\nprint(sys.argv[1:])\nsys.exit(3)\n"
+
+
+def test_a_script_of_the_host_runs_in_any_directory_with_no_settings(image, minimal, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for module in ("chassis", "json", "logging", "signal"):  # the entrypoint imports the image's
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('the wrong module')")
+    tmp_path.chmod(0o755)
+    docker = ["docker", "run", "--rm", "--network", "none", "--volume", f"{tmp_path}:/src", "--workdir", "/src"]
+    for each in (image, minimal):
+        command = [*docker, each, "python", "script.py", "--month", "5"]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (run.stdout, run.stderr, run.returncode) == ("['--month', '5']\n", "", 3)
+
+
 def test_the_chassis_test_fixtures_are_not_in_the_image(image):
     assert in_image(image, "find", "/app", "-name", "test*", "-o", "-name", "checklist*").strip() == ""
 

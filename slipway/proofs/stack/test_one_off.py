@@ -168,6 +168,7 @@ def test_the_database_is_made_anew_after_a_question_that_names_what_goes(place):
     ("words", "said"),
     [
         (["run"], "make run: say what to run"),
+        (["run", "cmd=--threads 2"], "make run: say what to run"),
         (["run", "cmd=echo 'open"], "make run: cmd= can't be read"),
         (["migration"], "make migration: say what changes"),
         (["psql", "s=nowhere"], "make psql: there is no service nowhere: s= takes "),

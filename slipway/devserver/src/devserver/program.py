@@ -57,7 +57,7 @@ class Restarter:
     def start(self) -> None:
         self.again, self.due = False, math.inf
         # A group of its own: Ctrl-C reaches this process alone, which sends the program SIGTERM, as at any other end.
-        self.process = subprocess.Popen(COMMAND, process_group=0)
+        self.process = subprocess.Popen([*COMMAND, *sys.argv[1:]], process_group=0)
         if self.stopping:  # asked to stop since the last check
             self.end()
 

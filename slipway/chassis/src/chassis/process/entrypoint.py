@@ -1,6 +1,9 @@
 """The container's entrypoint: wait for Postgres where the command needs it, then become the command.
 
-    ENTRYPOINT ["tini", "--", "python", "-m", "chassis.process.entrypoint"]
+    ENTRYPOINT ["tini", "--", "python", "-P", "-m", "chassis.process.entrypoint"]
+    ENV DEFAULT_COMMAND=gunicorn
+
+Without a command, that is the default one; a command that begins with an option, such as `--threads 2`, continues it.
 
 Exit codes: the command's own; 78 (EX_CONFIG, sysexits.h) for wrong settings; 69 (EX_UNAVAILABLE) for a database that
 can't be used; 126 and 127, as in a shell, for a command that can't be run or found.
@@ -8,6 +11,7 @@ can't be used; 126 and 127, as in a shell, for a command that can't be run or fo
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import PurePath
 from time import monotonic, sleep
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
+INFORMATION = {"--help", "--version"}  # a command with one of these only prints it
 FIRST_PAUSE, MAX_PAUSE = 0.1, 2.0  # seconds between attempts, doubling
 
 log = logging.getLogger("entrypoint")
@@ -30,8 +35,9 @@ class Unusable(Exception):
     """The database can't be used, and waiting would not help (any more)."""
 
 
-def main(command: list[str]) -> None:
+def main(words: list[str]) -> None:
     logs.configure_early()
+    command = complete(words)
     if not command:
         fail(CONFIG, "no command was given: run the image with one, such as `gunicorn`.")
     if needs_database(command):
@@ -42,6 +48,13 @@ def main(command: list[str]) -> None:
         fail(NOT_FOUND, f"no such command: {command[0]}")
     except OSError as error:
         fail(NOT_EXECUTABLE, f"cannot run {command[0]}: {error.strerror}")
+
+
+def complete(words: list[str]) -> list[str]:
+    """Puts the default command before options, and in place of no command."""
+    if words and not words[0].startswith("-"):
+        return words
+    return [*shlex.split(os.environ.get("DEFAULT_COMMAND", "")), *words]
 
 
 def prepare() -> None:
@@ -57,6 +70,8 @@ def prepare() -> None:
 
 def needs_database(command: list[str]) -> bool:
     """Whether one of the command's first three words is among DATABASE_WAIT_COMMANDS."""
+    if INFORMATION.intersection(command):
+        return False
     wanted = os.environ.get("DATABASE_WAIT_COMMANDS") or Settings.database_wait_commands
     return any(PurePath(word).name in wanted.split(",") for word in command[:3])
 

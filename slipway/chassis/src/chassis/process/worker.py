@@ -5,8 +5,9 @@
             work()
     # here, or in a `finally`: close what was opened
 
-`python -m chassis.process.worker` runs `main(settings)` from `main.py` of the package SERVICE; a worker loops over its
-rounds with `for number in worker.every(60)`. Not for use under gunicorn, which handles signals itself.
+`python -m chassis.process.worker` runs `main(settings, arguments)` from `main.py` of the package SERVICE, where
+`arguments` is the list of words that follow; a worker loops over its rounds with `for number in worker.every(60)`. Not
+for use under gunicorn, which handles signals itself.
 """
 
 import importlib
@@ -73,10 +74,11 @@ def every(seconds: float, round: float = ROUND) -> Iterator[int]:
 
 
 def main() -> None:
-    """Wrong settings end it with one line, an exception from `main` with a traceback in the log."""
+    """Wrong settings end it with one line, an exception from `main` with a traceback in the log; the exit code is 1
+    then, else the one that `main` returns or passes to `sys.exit`."""
     settings, name = settings_or_exit(), os.environ["SERVICE"]
     try:
-        importlib.import_module(f"{name}.main").main(settings)
+        sys.exit(importlib.import_module(f"{name}.main").main(settings, sys.argv[1:]))
     except Exception:
         log.exception("%s failed", name)
         sys.exit(1)
