@@ -151,6 +151,7 @@ ARG BUILT=unknown
 ARG SOURCE=
 ARG LICENSES=MIT
 ARG DESCRIPTION=
+ARG AUTHORS=
 ENV VERSION=$VERSION \
     REVISION=$REVISION \
     BUILT=$BUILT
@@ -161,7 +162,8 @@ LABEL org.opencontainers.image.base.name=${REGISTRY:-docker.io/library/}python:$
       org.opencontainers.image.created=$BUILT \
       org.opencontainers.image.source=$SOURCE \
       org.opencontainers.image.licenses=$LICENSES \
-      org.opencontainers.image.description=$DESCRIPTION
+      org.opencontainers.image.description=$DESCRIPTION \
+      org.opencontainers.image.authors=$AUTHORS
 
 FROM runtime AS web
 

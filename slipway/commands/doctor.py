@@ -29,8 +29,8 @@ KERNEL = (5, 14)  # moves connections from one listening socket to another
 WATCHES = 8192  # directories that inotify should be able to watch
 OK, HINT, BAD = "ok", "hint", "BAD"
 Finding = tuple[str, str]
-# Besides what .env.example lists: compose's own settings, and what the tools read or write.
-ALSO_KNOWN = {"PREVIOUS_TAG", "DEPLOY_TIMEOUT", "DEV_UID", "DEV_GID"}
+# Besides what .env.example lists: compose's own settings, what the tools read or write, and the C library's time zone.
+ALSO_KNOWN = {"PREVIOUS_TAG", "DEPLOY_TIMEOUT", "DEV_UID", "DEV_GID", "TZ"}
 PLACEHOLDERS = ("your.domain", "example.com", "example.org", "mydomain.com", "changeme")
 SCRIPTS = (".ci/*", "docker/**/*.sh", "slipway/**/*.sh", "slipway/machine/**/*")
 # File systems of another machine, or of another system on this one: they deliver no inotify events.

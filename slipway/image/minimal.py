@@ -20,6 +20,7 @@ LEFT_OUT = (
     "_remote_debugging.*", "_sqlite3.*", "_tkinter.*", "readline.*", "xx*.so",
 )  # fmt: skip
 STATUS = "var/lib/dpkg/status.d"
+TIME_ZONES = Path("/usr/share/zoneinfo")  # for zoneinfo and TZ
 KEPT = (
     "/etc/group", "/etc/nsswitch.conf", "/etc/os-release", "/etc/passwd", "/etc/ssl/certs/ca-certificates.crt",
     "/usr/lib/os-release",
@@ -38,6 +39,7 @@ def main(root: Path) -> None:
         copy(root, Path(sys.base_prefix, "bin", name))
     copy(root, Path(shutil.which("tini")))
     copy_tree(root, STDLIB, LEFT_OUT)
+    copy_tree(root, TIME_ZONES, ("localtime",))  # the machine's own
     for path in map(Path, KEPT):
         if path.exists():
             copy(root, path)

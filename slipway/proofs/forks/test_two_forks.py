@@ -31,7 +31,9 @@ class Renamed(Fork):
         self.git("remote", "add", "origin", f"https://me:token@git.example/team/{name}.git")
         self.ports = ports()
         self.dev_port = free_port()
-        lines = [f"{key}={value}" for key, value in {**self.ports, "DEV_PORT": self.dev_port}.items()]
+        self.authors = f"Team {name} <team@{name}.example>"
+        settings = {**self.ports, "DEV_PORT": self.dev_port, "AUTHORS": self.authors}
+        lines = [f"{key}={value}" for key, value in settings.items()]
         self.write(".env", self.read(".env") + "\n".join(lines) + "\n")
 
     @property
@@ -113,6 +115,7 @@ def test_each_image_says_where_its_source_is_without_a_login_and_what_it_is(fork
         image = json.loads(fork.run("docker", "image", "inspect", f"{fork.project}/web:local").stdout)[0]
         labels = {name.rpartition(".")[2]: value for name, value in image["Config"]["Labels"].items()}
         assert labels["source"] == f"https://git.example/team/{fork.project}.git"
+        assert labels["authors"] == fork.authors
         assert labels["licenses"]
         assert labels["description"]
         assert "me:token" not in json.dumps(image)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from chassis.settings import Settings
 from slipway.proofs.harness import ROOT, copy_tree, unique
 
 pytestmark = pytest.mark.containers
 
 BASE = "python:3.14-slim-trixie"
 MB = 1_000_000
-LABELS = ("VERSION", "REVISION", "BUILT", "SOURCE", "LICENSES", "DESCRIPTION")
+LABELS = ("VERSION", "REVISION", "BUILT", "SOURCE", "LICENSES", "DESCRIPTION", "AUTHORS")
 BUILD = ["docker", "build", "--build-arg", "SERVICE=web", "--file", "docker/service.Dockerfile"]
 
 
@@ -228,6 +229,32 @@ def applies(line: str) -> bool:
 def uv() -> str:
     run = subprocess.run(["make", "--silent", "print-uv"], cwd=ROOT, capture_output=True, text=True, check=True)
     return run.stdout.strip()
+
+
+ZONES = """
+import os, time, zoneinfo
+from datetime import datetime
+os.environ["TZ"] = "Europe/Berlin"
+time.tzset()
+print(len(zoneinfo.available_timezones()), time.tzname, datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo("Asia/Kolkata")))
+"""
+
+
+def test_time_zones_are_known_and_tz_is_honoured(image, minimal):
+    for each in (image, minimal):
+        count, _, rest = in_image(each, "python", "-c", ZONES).partition(" ")
+        assert int(count) > 400
+        assert rest == "('CET', 'CEST') 2026-07-01 00:00:00+05:30\n"
+
+
+def test_python_buffers_no_output_writes_no_bytecode_and_is_the_environments(image, minimal):
+    show = "import os, sys; print(sys.stdout.write_through, sys.dont_write_bytecode, sys.prefix, os.environ['HOME'])"
+    for each in (image, minimal):
+        assert in_image(each, "python", "-c", show) == "True True /opt/venv /tmp\n"
+
+
+def test_it_exposes_the_port_on_which_the_server_listens_by_default(image):
+    assert inspect(image)["Config"]["ExposedPorts"] == {f"{Settings.port}/tcp": {}}
 
 
 SCRIPT = "import sys\nprint(sys.argv[1:])\nsys.exit(3)\n"

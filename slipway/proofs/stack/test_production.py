@@ -1,12 +1,14 @@
 """`make init` and a plain `docker compose up` are production. tests/test_system.py has what holds in any fork."""
 
 import json
+import re
 import stat
 
 import httpx
 import pytest
 
-from slipway.proofs.harness import SERVICES, Stack, copy_tree, unique
+from slipway.commands.shared.compose import development
+from slipway.proofs.harness import PROXIES, SERVICES, Stack, copy_tree, unique
 
 pytestmark = pytest.mark.containers
 
@@ -41,6 +43,41 @@ def test_init_writes_secrets_that_only_this_user_reaches_and_keeps_those_that_ex
     assert (tmp_path / ".env").read_text() == "SITE_ADDRESS=shop.example\n"
     assert (secrets / "secret_key").read_text() == written["secret_key"]
     assert sorted(path.name for path in secrets.iterdir()) == sorted(written)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_every_container_is_started_again_unless_it_was_stopped_and_a_job_runs_once(production, proxy):
+    given = {**production.environment, "PROXY": proxy}
+    services = configured(production, "--profile", "*", env=given)
+    jobs = {"roles"} | {each.job or each.name for each in SERVICES if each.job or each.kind == "script"}
+    assert jobs < services.keys()
+    assert {name: service.get("restart") for name, service in services.items()} == {
+        name: "no" if name in jobs else "unless-stopped" for name in services
+    }
+
+
+def test_every_log_has_a_limit_in_production_and_in_development(production):
+    for words in (["--profile", "*"], [*development()[2:], "--profile", "*"]):
+        limits = {name: service.get("logging") for name, service in configured(production, *words).items()}
+        assert limits == dict.fromkeys(limits, LIMITS)
+
+
+LIMITS = {"driver": "local", "options": {"mode": "non-blocking", "max-size": "10m", "max-file": "5"}}
+
+
+def configured(stack, *words, **options):
+    """The services as compose reads them."""
+    return json.loads(stack.compose(*words, "config", "--format", "json", **options).stdout)["services"]
+
+
+def test_make_init_writes_settings_for_this_user_alone_and_their_defaults_are_what_holds(production, tmp_path):
+    """Each line that is commented out says what holds without it."""
+    written = production.directory / ".env"
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (production.directory / "secrets").iterdir()} == {0o644}
+    (tmp_path / ".env").write_text(re.sub(r"^#(?=[A-Z])", "", written.read_text(), flags=re.MULTILINE))
+    plain, given = (configured(production, *words) for words in ([], ["--env-file", str(tmp_path / ".env")]))
+    assert given == plain
 
 
 def test_the_page_answers_over_tls_that_the_proxys_own_authority_signed(production):
