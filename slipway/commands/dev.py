@@ -11,7 +11,7 @@ import socket
 import subprocess
 
 from slipway.commands import ROOT
-from slipway.commands.shared import debugger, development_images, engine, inventory, listeners
+from slipway.commands.shared import debugger, development_images, engine, inventory, listeners, pythons
 from slipway.commands.shared.compose import development
 from slipway.commands.shared.inventory import Service
 from slipway.commands.shared.stop import Stop
@@ -55,6 +55,7 @@ def natively(verb: str, chosen: list[Service]) -> int:
     """Runs without containers. If the environment can't be installed, make has said why."""
     if code := subprocess.call(["make", "--silent", ".venv/installed"], cwd=ROOT):
         return code
+    pythons.report()
     flag = ["--debug"] if verb == "debug" else []
     program = [str(ROOT / ".venv/bin/python"), "-m", "slipway.commands.shared.native"]
     os.chdir(ROOT)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import connections, dotenv, engine, listeners, proxy
+from slipway.commands.shared import connections, dotenv, engine, listeners, proxy, pythons
 
 TIMEOUT = 4  # seconds that any one query may take
 ROOM = 5  # GB that images, a build cache and a small database take
@@ -60,6 +60,12 @@ def tools() -> Iterator[Finding]:
     yield OK, f"Python {sys.version.split()[0]}"
     if not shutil.which("git"):
         yield HINT, "git is missing: versions and tests need it"
+
+
+def python_version() -> Iterator[Finding]:
+    if found := pythons.difference():
+        uv, version = "uv" if shutil.which("uv") else ".cache/uv/bin/uv", pythons.image()
+        yield HINT, f"{found}: `{uv} python install {version}` or `pyenv install {version}`, then rm .venv/installed"
 
 
 def packages() -> Iterator[Finding]:
@@ -306,6 +312,6 @@ def own_check() -> Iterator[Finding]:
 
 
 CHECKS = (
-    tools, packages, the_engine, base_images, disk, memory, ports, environment_file, ipv6, database_connections,
-    secrets, backups, kernel, proxy_configuration, line_ends, place, owner, own_check,
+    tools, python_version, packages, the_engine, base_images, disk, memory, ports, environment_file, ipv6,
+    database_connections, secrets, backups, kernel, proxy_configuration, line_ends, place, owner, own_check,
 )  # fmt: skip
