@@ -68,6 +68,14 @@ class Stack:
         return f"/opt/{path}"
 
 
+class Script(Stack):
+    """A script of production's: each run of it is a container of its own."""
+
+    def app(self, *words: str, database: bool = True) -> list[str]:
+        run = [*self.compose, "--progress", "quiet", "run", "--rm", *terminal(), "--workdir", "/app"]
+        return [*run, self.container, *words]
+
+
 class OneOff(Stack):
     """A development container for this command alone; its database may have to be started."""
 
@@ -114,6 +122,8 @@ def find(service: inventory.Service) -> Iterator[Place]:
         yield native(service.name)
     elif service.replicas and runs(PRODUCTION, service.replicas[0]):
         yield Stack(PRODUCTION, service.replicas[0], production=True)
+    elif service.kind == "script" and not runs(development(), *serving()) and runs(PRODUCTION, "listener"):
+        yield Script(PRODUCTION, service.name, production=True)
     else:
         with one_off(service.name, service.database) as place:
             yield place
@@ -159,9 +169,15 @@ def progress() -> list[str]:
     return [] if sys.stderr.isatty() else ["--progress", "quiet"]
 
 
-def runs(compose: list[str], name: str) -> bool:
-    listing = engine.run(*compose, "ps", "--quiet", "--status", "running", name)
+def runs(compose: list[str], *names: str) -> bool:
+    """Whether any of these services runs."""
+    listing = engine.run(*compose, "ps", "--quiet", "--status", "running", *names)
     return listing.returncode == 0 and bool(listing.stdout.strip())
+
+
+def serving() -> list[str]:
+    """The services that serve in development, whose names differ from those of production's replicas."""
+    return [each.name for each in inventory.all() if each.serves]
 
 
 def native_runs() -> bool:
