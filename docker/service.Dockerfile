@@ -23,8 +23,8 @@ RUN apt-get update \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && install --directory --owner=10001 --group=10001 /srv/static
 
-# Throw-away stage: the compiler and uv stay here.
-FROM full AS build
+# What only builds need: the compiler and uv.
+FROM full AS tools
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev libpq-dev \
  && rm -rf /var/lib/apt/lists/*
@@ -40,6 +40,9 @@ ENV CFLAGS=-g0 \
     UV_PYTHON_DOWNLOADS=never \
     UV_SYSTEM_CERTS=1
 WORKDIR /app
+
+# Throw-away stage: the service's dependencies.
+FROM tools AS build
 ARG SERVICE
 # Dependencies only, from the lock alone: an edit of the source leaves this layer unchanged. Removed are the
 # lock file that uv leaves writable for any user, the wheels' symbols, a fifth of the whole, and SQLAlchemy's
@@ -103,7 +106,7 @@ WORKDIR /app/services/$SERVICE
 # Every service's libraries, compiled in place, once for all services: the chassis, and those of libs/, a folder
 # that may not exist yet. COPY needs at least one source that exists, hence source.py.
 FROM full AS libs
-COPY slipway/chassis /libs/app/slipway/chassis
+COPY slipway/chassis/src /libs/app/slipway/chassis/src
 COPY slipway/image/source.py lib[s] /libs/app/libs/
 RUN --network=none \
     mv /libs/app/libs/source.py / \
@@ -175,6 +178,27 @@ FROM runtime AS worker
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=0.25s \
     CMD ["python", "-I", "-S", "/app/slipway/chassis/src/chassis/process/heartbeat.py"]
 ENV DEFAULT_COMMAND="python -m chassis.process.worker"
+
+# Two images for Flask apps of other repositories (docs/services.md). This one installs what an app requires, beside what
+# the chassis requires, which is here in the lock's versions.
+FROM tools AS build-image
+RUN --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=uv.lock \
+    uv sync --no-install-workspace --no-dev --package chassis --extra flask
+COPY slipway/chassis/pyproject.toml /usr/local/share/chassis/
+COPY slipway/image/requirements.sh /usr/local/bin/install-requirements
+
+# And this one runs it, with the app in /app.
+FROM base AS base-image
+ENV DEFAULT_COMMAND="gunicorn --config /app/slipway/gunicorn.conf.py" \
+    SERVICE= \
+    FLASK_APP= \
+    PYTHONPATH=/app:/app/slipway/chassis/src
+COPY --link --from=libs /libs /
+COPY slipway/image/gunicorn.conf.py /app/slipway/
+WORKDIR /app
+USER 10001:10001
 
 # hadolint ignore=DL3006
 FROM ${KIND}

@@ -79,7 +79,7 @@ def test_the_command_takes_the_entrypoints_place_and_gets_its_signals():
 
 
 def test_wrong_settings_stop_the_start_with_every_error_in_one_line():
-    result = waits(DATABASE_WAIT="soon", PORT="0", SECRET_KEY="")
+    result = waits(DATABASE_WAIT="soon", PORT="0", LOG_LEVEL="loud", DRAIN_DELAY="-1")
     assert result.returncode == 78
     (message,) = messages(result)
     assert message.startswith("4 settings are wrong: ")

@@ -10,7 +10,7 @@ The variable's name is the field's, in capitals. A field made with `secret=True`
 the file that `<NAME>_FILE` names. `load()` reports every error at once and never echoes a secret.
 """
 
-import importlib
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -198,9 +198,17 @@ class Settings:
 
 
 def of_service() -> type[Settings]:
-    """`Settings` of `<SERVICE>.settings`, with the service's own; without SERVICE, the chassis's."""
-    service = os.environ.get("SERVICE")
-    return importlib.import_module(f"{service}.settings").Settings if service else Settings
+    """`Settings` of `<SERVICE>.settings`, with the service's own; without SERVICE, those of another repository's app.
+
+    Such an app reads its own secrets, and has Postgres if an address and psycopg2 are there.
+    """
+    if service := os.environ.get("SERVICE"):
+        found: type[Settings] = importlib.import_module(f"{service}.settings").Settings
+        return found
+    named = any(map(os.environ.get, ("DATABASE_HOST", "DATABASE_URL_FILE")))
+    named = named or os.environ.get("DATABASE_URL", "").startswith("postgres")
+    database = named and importlib.util.find_spec("psycopg2") is not None
+    return type("Settings", (Settings,), {"uses_database": database, "uses_secret_key": False})
 
 
 def read_dotenv() -> dict[str, str]:

@@ -14,7 +14,7 @@ from chassis.web.assets import ENDPOINTS as STATIC
 def init_app(app: Flask) -> None:
     # Flask checks at each request whether each hook and view is a coroutine function, which never changes.
     app.ensure_sync = cache(app.ensure_sync)  # type: ignore[method-assign]
-    app.after_request(_count)
+    app.after_request(count)
     app.add_url_rule(routes.METRICS, "metrics", show)
 
 
@@ -22,7 +22,7 @@ def show() -> Response:
     return Response(metrics.text(), content_type=exposition.CONTENT_TYPE_LATEST)
 
 
-def _count(response: Response) -> Response:
+def count(response: Response) -> Response:
     current: Request = request._get_current_object()  # type: ignore[attr-defined] # it is a LocalProxy
     took = (now := perf_counter()) - current.environ.get("chassis.started", now)
     route = current.url_rule.rule if current.url_rule else "none"

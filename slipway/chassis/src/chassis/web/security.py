@@ -67,6 +67,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     app.before_request(refuse_cross_site)
     app.after_request(partial(_restrict_page, settings.content_security_policy))
+    trust_proxies(app, settings)
+
+
+def trust_proxies(app: Flask, settings: Settings) -> None:
+    """Takes the client's address, the scheme and the host from X-Forwarded-*, as set by TRUSTED_PROXIES proxies."""
     if hops := settings.trusted_proxies:
         fix = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
         app.wsgi_app = fix  # type: ignore[method-assign] # as Flask documents it
