@@ -68,7 +68,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "logger_class": Logger,
         "forwarded_allow_ips": "",  # the app handles X-Forwarded-*, by TRUSTED_PROXIES
-        "proc_name": os.environ.get("SERVICE", "gunicorn"),
+        "proc_name": os.environ.get("SERVICE") or "gunicorn",
         "when_ready": lambda server: ready(server, settings),
         "post_worker_init": lambda worker: start_worker(worker, watchdog, settings),
         "worker_exit": lambda server, worker: logging.shutdown(),
