@@ -48,7 +48,11 @@ ARG SERVICE
 # lock file that uv leaves writable for any user, the wheels' symbols, a fifth of the whole, and SQLAlchemy's
 # dialects for databases that nothing here uses. libs.pth lets Python find every library in libs/.
 # All files have the same time, so that services with the same dependencies share one layer.
+# An SSH agent, known hosts and logins are there where compose names them, and stay in no layer: docs/services.md.
 RUN --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=ssh \
+    --mount=type=secret,id=known_hosts,target=/root/.ssh/known_hosts \
+    --mount=type=secret,id=netrc,target=/root/.netrc \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
     uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source \
@@ -92,6 +96,7 @@ ENV DEFAULT_COMMAND=gunicorn
 # What development adds: the debugger, and the libraries for error pages.
 FROM build AS build-dev
 RUN --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=secret,id=netrc,target=/root/.netrc \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
     uv sync --no-install-workspace --no-dev --package devserver --inexact

@@ -147,7 +147,14 @@ def build(release: str) -> None:
     if live:
         print(f"\r  {'images':<12}\x1b[K", end="", flush=True)
     if process.returncode:
-        raise Stop(f"the build failed, and nothing was changed: {last_line(''.join(said))}")
+        raise Stop(f"the build failed, and nothing was changed:{reason(''.join(said))}")
+
+
+def reason(said: str) -> str:
+    """Why a build failed: the last lines of the step that did, or else the last of all."""
+    failed = re.search(r"^#(\d+) ERROR: ", said, re.MULTILINE)
+    lines = re.findall(rf"^#{failed[1]} [\d.]+ (.*)", said, re.MULTILINE) if failed else []
+    return "".join(f"\n  {line}" for line in lines[-20:]) or f" {last_line(said)}"
 
 
 def fetch(release: str, verb: str = "up") -> None:

@@ -271,20 +271,16 @@ def make_dev(stack: Stack, port: int, status: int | None = 200, service: str = "
 
 @contextmanager
 def built(checkout: Path, service: str, **choices: str) -> Iterator[str]:
-    """A service's image under a unique name, removed afterwards. `choices` are the Dockerfile's arguments."""
-    name = f"slipway-test/{unique('image')}"
-    arguments = {"SERVICE": service, "VERSION": "1.2.3", "REVISION": "0123456789abcdef", "SOURCE": SOURCE, **choices}
+    """A service's image under a unique name, built as compose builds it, and removed afterwards. `choices` are the
+    Dockerfile's arguments."""
+    stack = Stack(checkout, unique("image"), SITE_ADDRESS="localhost")
+    arguments = {"VERSION": "1.2.3", "REVISION": "0123456789abcdef", "SOURCE": SOURCE, **choices}
     options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-    subprocess.run(
-        ["docker", "build", "--quiet", *options, "--file", "docker/service.Dockerfile", "--tag", name, "."],
-        cwd=checkout,
-        check=True,
-        capture_output=True,
-    )
     try:
-        yield name
+        stack.compose("build", "--quiet", *options, [*inventory.find(service).replicas, service][0])
+        yield f"{stack.environment['IMAGE_PREFIX']}{service}:local"
     finally:
-        subprocess.run(["docker", "image", "rm", "--force", name], check=False, capture_output=True)
+        stack.destroy()
 
 
 def to_host(host: str) -> dict[str, Any]:
