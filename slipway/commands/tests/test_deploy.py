@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-from slipway.commands import ROOT
+from slipway.commands import ROOT, deploy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -474,6 +474,13 @@ def up(server: Server) -> tuple[subprocess.CompletedProcess, str]:
     environment = os.environ | {"PATH": f"{docker.parent}{os.pathsep}{os.environ['PATH']}"}
     run = subprocess.run(["make", "up"], cwd=server.directory, env=environment, capture_output=True, text=True)
     return run, docker.with_name("docker.called").read_text()
+
+
+def test_a_failed_build_is_told_by_what_its_step_said_or_by_the_last_line():
+    step = "#7 [build 4/4] RUN uv sync\n#8 0.1 fine\n#7 0.2 error: no\n#7 0.2   cause: 401\n#7 ERROR: process failed\n"
+    last = "target web-a: failed to solve: process failed\n"
+    assert deploy.reason(f"{step}------\n > RUN uv sync:\n0.2   cause: 401\n{last}") == "\n  error: no\n    cause: 401"
+    assert deploy.reason("\nmake sure SSH_AUTH_SOCK is set\n\n") == " make sure SSH_AUTH_SOCK is set"
 
 
 def test_make_up_builds_nothing_under_the_tag_that_env_names(server):
