@@ -8,6 +8,7 @@ set -eu
 
 config=/etc/caddy/Caddyfile
 case $SITE_ADDRESS in http://*) export SITE_BIND="bind fd/4 fd/5" ;; esac # a site without TLS
+[ -z "${ACME_EMAIL:-}" ] || export ACME_ACCOUNT="email $ACME_EMAIL"
 
 case ${1:-run} in
 check) exec caddy validate --config "$config" ;;

@@ -1,6 +1,7 @@
 """What chassis.web.asgi gives an ASGI app, called as its server would call it."""
 
 import asyncio
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,7 +29,7 @@ def answers(status=200):
     return app
 
 
-def ask(app, method="GET", headers=()):
+def ask(app, method="GET", headers=(), path="/"):
     """The answer's messages, as the server gets them."""
     sent = []
 
@@ -38,7 +39,7 @@ def ask(app, method="GET", headers=()):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": "/", "scheme": "http"}
+    scope = {"type": "http", "method": method, "path": path, "scheme": "http"}
     with ThreadPoolExecutor(1) as thread:  # in this thread, a browser's tests may have left a loop
         asked = app({**scope, "headers": [(b"host", b"example.org"), *headers]}, receive, send)
         thread.submit(asyncio.run, asked).result()
@@ -58,3 +59,13 @@ def test_what_a_client_or_an_app_makes_up_is_no_label_of_its_own(settings, metho
     assert f"http_requests_total{{{series}}}" in text
     assert "XYZZY" not in text
     assert 'status="765"' not in text
+
+
+def test_what_settings_say_to_crawlers_and_about_security_is_answered_in_its_place(settings):
+    told = dataclasses.replace(settings, robots="disallow", security_contact="mailto:security@shop.example")
+    expected = {"/robots.txt": b"Disallow: /", "/.well-known/security.txt": b"Contact: mailto:", "/": b"hello"}
+    for path, text in expected.items():
+        start, body = ask(Chassis(answers(), told), path=path)
+        assert text in body["body"]
+        assert (b"x-robots-tag", b"noindex") in start["headers"]
+        assert ask(Chassis(answers(), settings), path=path)[1]["body"] == b"hello"

@@ -9,15 +9,17 @@ import httpx
 import pytest
 
 from slipway.proofs.faults.injection import Faulty, Load, faulty_production
-from slipway.proofs.harness import copy_tree, unique, wait_until, with_probe
+from slipway.proofs.harness import copy_tree, to_host, unique, wait_until, with_probe
 from slipway.proofs.stack.clients import Clients
 from slipway.proofs.stack.loadtest import LoadTest
 from slipway.proofs.stack.test_deploy import DRAINING, deploy, release, url, versions, warnings
 from slipway.proofs.stack.test_hardening import allowed, deviations
+from slipway.proofs.stack.test_proxy import assert_guarded
 
 pytestmark = pytest.mark.containers
 
 SITE, SECOND = "shop.example", "billing.example"
+EMAIL = "operator@shop.example"
 ROOT = "caddy/pki/authorities/local/root.crt"  # the authority's own certificate
 
 
@@ -114,6 +116,11 @@ class Site(Faulty):
         with socket.create_connection(where, 5) as plain, context.wrap_socket(plain, server_hostname=name) as secured:
             return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True))
 
+    def get(self, path: str) -> httpx.Response:
+        context = ssl.create_default_context(cadata=self.root)
+        with httpx.Client(verify=context, trust_env=False) as client:
+            return client.get(f"https://{self.environment['PUBLISH_ADDRESS']}{path}", **to_host(SITE))
+
     @property
     def root(self) -> str:
         return self.compose("exec", "-T", "authority", "cat", f"/data/{ROOT}").stdout
@@ -128,12 +135,14 @@ def site(tmp_path_factory):
     caddyfile.write_text(re.sub(r"^\{$", ours, caddyfile.read_text(), count=1, flags=re.MULTILINE))
     address = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}.1"
     stack = Site(
-        tree, unique("acme"), AUTHORITY=authority, COMPOSE_ENV_FILES=".env",
+        tree, unique("acme"), AUTHORITY=authority, COMPOSE_ENV_FILES=".env", ACME_EMAIL=EMAIL,
         SITE_ADDRESS=SITE, PUBLISH_ADDRESS=address, HTTP_PORT=80, HTTPS_PORT=443,
     )  # fmt: skip
     stack.use("caddy")
     try:
         stack.make("init")
+        with (tree / ".env").open("a") as settings:
+            settings.write("ROBOTS=disallow\nSECURITY_CONTACT=mailto:security@shop.example\n")
         stack.compose("up", "--detach", "--wait", "authority")
         stack.compose("up", "--build", "--detach", "--wait")
         yield stack
@@ -143,6 +152,22 @@ def site(tmp_path_factory):
 
 def test_caddy_gets_its_certificate_from_an_authority(site):
     assert wait_until("a certificate", lambda: site.certificate(SITE), 60)
+    account = site.compose("exec", "-T", "proxy", "sh", "-c", "cat /data/caddy/acme/*/users/*/*.json").stdout
+    assert f"mailto:{EMAIL}" in account
+
+
+def test_crawlers_and_researchers_learn_through_caddy_what_settings_say(site):
+    assert_told(site)
+
+
+def assert_told(site):
+    wait_until("a certificate", lambda: site.certificate(SITE), 60)
+    robots, security, page = (site.get(path) for path in ("/robots.txt", "/.well-known/security.txt", "/version"))
+    assert robots.text == "User-agent: *\nDisallow: /\n"
+    assert re.fullmatch(r"Contact: mailto:security@shop\.example\nExpires: \d{4}-\S+Z\n", security.text)
+    for answer in (robots, security, page):
+        assert answer.headers.get_list("x-robots-tag") == ["noindex"]
+        assert_guarded(answer)
 
 
 def test_nginx_takes_caddys_place_under_load_with_its_certificate(site, record_property):
@@ -151,6 +176,10 @@ def test_nginx_takes_caddys_place_under_load_with_its_certificate(site, record_p
     change(site, "nginx", record_property)
     assert site.certificate(SITE) == before
     assert "nginx" in site.container("proxy")["Config"]["Image"]
+
+
+def test_crawlers_and_researchers_learn_through_nginx_what_settings_say(site):
+    assert_told(site)
 
 
 def change(site, proxy, record_property):
@@ -172,6 +201,8 @@ def test_a_new_site_gets_its_certificate_through_nginx(site):
     (sites / "second.conf").write_text(lines)
     site.make("proxy-reload")
     assert wait_until("a certificate", lambda: site.certificate(SECOND), 90)
+    accounts = "cat /certificates/acme/accounts/*/registration_info.json"
+    assert f"mailto:{EMAIL}" in site.compose("exec", "-T", "certificates", "sh", "-c", accounts).stdout
 
 
 def test_a_renewed_certificate_is_taken_up_without_a_restart(site):

@@ -31,6 +31,7 @@ CONTENT_SECURITY_POLICY = (
 )
 PLACEHOLDERS = ("change-me", "changeme", "dev-only", "example", "password", "secret")
 PREFIX = re.compile(r"(/[\w-]+)+").fullmatch
+CONTACT = re.compile(r"(mailto:|https://|tel:)\S+").fullmatch
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -77,6 +78,13 @@ class Settings:
 
     content_security_policy: str = setting(
         CONTENT_SECURITY_POLICY, "Where pages may load scripts, styles and everything else from, and send to."
+    )
+
+    robots: Literal["own", "allow", "disallow"] = setting(
+        "own", "What /robots.txt says to crawlers; disallow keeps pages out of search, own leaves it to the app."
+    )
+    security_contact: str = setting(
+        "", "Who learns of security holes, by /.well-known/security.txt; mailto:, https: or tel:, comma-separated."
     )
 
     status_token: str = setting(
@@ -134,6 +142,10 @@ class Settings:
     def development(self) -> bool:
         return self.app_env == "development"
 
+    @property
+    def security_contacts(self) -> list[str]:
+        return _separated(self.security_contact)
+
     @cached_property
     def database(self) -> Address:
         """The database's address, from DATABASE_URL or from its parts."""
@@ -188,6 +200,11 @@ class Settings:
             errors += wrong
         if (prefix := values.get("url_prefix", "")) and not PREFIX(prefix):
             errors.append(f"URL_PREFIX must look like /billing, not {prefix!r}.")
+        errors += [
+            f"SECURITY_CONTACT must look like mailto:security@example.org, not {each!r}."
+            for each in _separated(values.get("security_contact", ""))
+            if not CONTACT(each)
+        ]
         if production:
             errors += [
                 f"{name} is a placeholder, which production refuses. `make init` writes a good one."
@@ -261,6 +278,10 @@ def _number(each: Field[Any], kind: type[int] | type[float], text: str, shown: s
     if not (above and (high is None or value <= high)):
         raise ValueError(f"must be {noun} from {low} to {high}{shown}.")
     return value
+
+
+def _separated(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
 
 
 def _check_key(key: str, production: bool) -> list[str]:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from chassis.observe import logs, metrics, request_id, routes, version
 from chassis.observe.routes import is_internal
 from chassis.server import drain
 from chassis.settings import Settings
+from chassis.web import well_known
 from chassis.web.cross_site import REFUSAL, SAFE_METHODS, is_cross_site, trusted_origins
 
 Scope = MutableMapping[str, Any]
@@ -33,7 +35,9 @@ class Chassis:
     def __init__(self, app: App, settings: Settings) -> None:
         self.app, self.prefix, self.limit = app, settings.url_prefix, settings.request_timeout
         self.proxies, self.trusted = settings.trusted_proxies, trusted_origins(settings)
-        self.policy = settings.content_security_policy
+        headers = {"Content-Security-Policy": settings.content_security_policy} | well_known.headers(settings)
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self.texts = {path: partial(well_known.text, path, settings) for path in well_known.paths(settings)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,7 +46,7 @@ class Chassis:
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         logs.request_id.set(request_id.chosen(given))
         clock, started = Clock(receive), perf_counter()
-        answer = Answer(send, clock, self.policy)
+        answer = Answer(send, clock, self.headers)
         try:
             await clock.bound(self.route(scope, clock.receive, answer), self.limit)
         except TimeoutError:
@@ -69,6 +73,9 @@ class Chassis:
             await INTERNAL[path](answer)
         elif below and not is_internal(inner) and inner == routes.VERSION:
             await answer.json(200, version.current())
+        elif path in self.texts:
+            kind = (b"content-type", well_known.TYPE.encode())
+            await answer.send_all(200, self.texts[path]().encode(), [kind])
         elif below and not is_internal(inner):
             raw = {"path": inner or "/", "raw_path": (inner or "/").encode()}
             await self.app({**scope, **raw, "root_path": scope.get("root_path", "") + self.prefix}, receive, answer)
@@ -150,16 +157,16 @@ class Clock:
 class Answer:
     """`send`, with the headers that every answer carries."""
 
-    def __init__(self, send: Send, clock: Clock, policy: str) -> None:
-        self.send, self.clock, self.policy, self.status = send, clock, policy.encode(), 0
+    def __init__(self, send: Send, clock: Clock, headers: list[tuple[bytes, bytes]]) -> None:
+        self.send, self.clock, self.headers, self.status = send, clock, headers, 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers") or ())  # an app may pass an iterator, which can be read only once
             headers.append((b"x-request-id", (request_id.current() or "").encode()))
-            if not any(name.lower() == b"content-security-policy" for name, _ in headers):
-                headers.append((b"content-security-policy", self.policy))
+            given = {name.lower() for name, _ in headers}
+            headers += [each for each in self.headers if each[0] not in given]
             message = {**message, "headers": headers}
         await self.clock.clients_turn(self.send(message))
 

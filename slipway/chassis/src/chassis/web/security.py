@@ -1,6 +1,6 @@
 """What a service signs, accepts and trusts: sessions, sizes, forwarding headers, page contents."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -10,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from chassis.settings import Settings
 from chassis.settings.secret_file import SecretFile
+from chassis.web import well_known
 from chassis.web.cross_site import MAX_BODY, REFUSAL, SAFE_METHODS, is_cross_site, trusted_origins
 
 MAX_FORM_PARTS = 100
@@ -66,7 +67,10 @@ def init_app(app: Flask, settings: Settings) -> None:
                 abort(403, REFUSAL)
 
     app.before_request(refuse_cross_site)
-    app.after_request(partial(_restrict_page, settings.content_security_policy))
+    policy = {"Content-Security-Policy": settings.content_security_policy}
+    app.after_request(partial(_add_headers, policy | well_known.headers(settings)))
+    for path in well_known.paths(settings):
+        app.add_url_rule(path, path.replace(".", "_"), _well_known(path, settings))
     trust_proxies(app, settings)
 
 
@@ -116,7 +120,15 @@ def _use_key(app: Flask, text: str) -> None:
     )
 
 
-def _restrict_page(policy: str, response: Response) -> Response:
-    """Set here and not only by the proxy, so that an inline script fails while it is being written."""
-    response.headers.setdefault("Content-Security-Policy", policy)
+def _add_headers(headers: dict[str, str], response: Response) -> Response:
+    """The policy is set here and not only by the proxy, so that an inline script fails while it is being written."""
+    for name, value in headers.items():
+        response.headers.setdefault(name, value)
     return response
+
+
+def _well_known(path: str, settings: Settings) -> Callable[[], Response]:
+    def text() -> Response:
+        return Response(well_known.text(path, settings), content_type=well_known.TYPE)
+
+    return text  # a function: flask_wtf asks a view for its name
