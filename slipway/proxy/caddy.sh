@@ -7,7 +7,10 @@
 set -eu
 
 config=/etc/caddy/Caddyfile
-case $SITE_ADDRESS in http://*) export SITE_BIND="bind fd/4 fd/5" ;; esac # a site without TLS
+launch="launch 3"
+# Without a listener, as in an image with its configuration in it, Caddy opens the ports itself, for IPv4 and IPv6.
+[ -e /run/listener ] || { launch=""; export HTTP_SOCKETS=0.0.0.0 HTTPS_SOCKETS=0.0.0.0; }
+case $SITE_ADDRESS in http://*) export SITE_BIND="bind ${HTTP_SOCKETS:-fd/4 fd/5}" ;; esac # a site without TLS
 [ -z "${ACME_EMAIL:-}" ] || export ACME_ACCOUNT="email $ACME_EMAIL"
 
 case ${1:-run} in
@@ -15,11 +18,11 @@ check) exec caddy validate --config "$config" ;;
 both) caddy adapt --config "$config" 2>/dev/null && wget -q -O - http://127.0.0.1:2019/config/ ;;
 run)
     if said=$(caddy validate --config "$config" 2>&1); then
-        exec launch 3 caddy run --config "$config"
+        exec $launch caddy run --config "$config"
     fi
     reason=$(printf "%s\n" "$said" | grep -v '^{' | tail -n 1 | sed 's/^Error: //; s/[\\"]/\\&/g')
     msg="docker/proxy/caddy/Caddyfile is invalid: the last configuration that worked is served, if there is one"
     printf '{"level":"error","ts":%s,"logger":"start","msg":"%s","error":"%s"}\n' "$(date +%s)" "$msg" "$reason" >&2
-    exec launch 3 caddy run --config "$config" --resume # with nothing saved it fails, for the same reason as above
+    exec $launch caddy run --config "$config" --resume # with nothing saved it fails, for the same reason as above
     ;;
 esac

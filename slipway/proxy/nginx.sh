@@ -90,6 +90,8 @@ run)
     fi
     mkfifo /tmp/errors
     as_json </tmp/errors &
-    exec launch 15 nginx -c "$kept/nginx.conf" -g "daemon off;" 2>/tmp/errors
+    # Without a listener, as in an image with its configuration in it, nginx opens the ports itself.
+    if [ -e /run/listener ]; then set -- launch 15; else set --; fi
+    exec "$@" nginx -c "$kept/nginx.conf" -g "daemon off;" 2>/tmp/errors
     ;;
 esac

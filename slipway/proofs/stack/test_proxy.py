@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from slipway.proofs.harness import SERVICES, edited, to_host, wait_until
+from slipway.proofs.harness import AUTHORITIES, SERVICES, edited, to_host, wait_until
 from slipway.proofs.stack.clients import Clients
 from slipway.proofs.stack.raw import Line
 
@@ -508,6 +508,48 @@ def test_a_site_of_plain_http_works_with_its_forms_and_promises_no_https(proxied
     finally:
         proxied.environment.pop("SITE_ADDRESS")
         proxied.make("proxy-reload")
+
+
+@pytest.fixture(scope="module")
+def complete(proxied):
+    """The address of a container of the proxy's image with its configuration in it, which nothing is mounted into, in
+    front of the same replicas; and what trusts its certificate."""
+    kind, name, image = proxied.proxy, f"{proxied.project}-complete", f"{proxied.environment['IMAGE_PREFIX']}complete"
+    contexts = ("--build-context", "kit=slipway/proxy", "--build-context", "pages=docker/proxy/pages")
+    proxied.run("docker", "build", "--target", "complete", *contexts, "--tag", image, f"docker/proxy/{kind}")
+    site = "localhost" if kind == "caddy" else "http://localhost"  # nginx's certificates are another container's work
+    safe = ("--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--security-opt", "no-new-privileges")
+    where = ("--network", f"{proxied.project}_front", "--env", f"SITE_ADDRESS={site}")
+    proxied.run("docker", "run", "--detach", "--name", name, *safe, *where, image)
+    try:
+        inspect = lambda: json.loads(proxied.run("docker", "inspect", name).stdout)[0]  # noqa: E731
+        wait_until("its health", lambda: inspect()["State"]["Health"]["Status"] == "healthy")
+        (network,) = inspect()["NetworkSettings"]["Networks"].values()
+        trust = ssl.create_default_context()
+        if kind == "caddy":
+            own = lambda: proxied.run("docker", "exec", name, "cat", AUTHORITIES[kind]).stdout  # noqa: E731
+            trust = ssl.create_default_context(cadata=wait_until("its authority", own))
+        yield f"{'https' if kind == 'caddy' else 'http'}://{network['IPAddress']}", trust
+    finally:
+        proxied.run("docker", "rm", "--force", name)
+
+
+def test_an_image_with_its_configuration_in_it_serves_without_a_mount(complete):
+    url, trust = complete
+    https = url.startswith("https")
+    with httpx.Client(base_url=url, verify=trust, trust_env=False) as client:
+        page = wait_until("a replica's answer", lambda: ok(client.get("/probe/rows", **to_host("localhost"))))
+        assert "titles" in page.json()
+        client.headers.update(BROWSER)
+        problem, style = (client.get(path, **to_host("localhost")) for path in ("/metrics", "/_proxy/error.css"))
+        assert_page(problem, 404)
+        assert style.status_code == 200
+        for answer in (page, problem, style):
+            assert_guarded(answer, https)
+
+
+def ok(answer):
+    return answer if answer.status_code == 200 else None
 
 
 # --- Last, since the app is stopped ---
