@@ -21,7 +21,7 @@ from pathlib import Path
 from slipway.commands import ROOT, init
 from slipway.commands.shared import compose as shared
 from slipway.commands.shared import dotenv, engine, inventory, lock, proxy
-from slipway.commands.shared.compose import PRODUCTION, docker, expect, last_line, parse
+from slipway.commands.shared.compose import PRODUCTION, build_problem, docker, expect, last_line, parse
 from slipway.commands.shared.stop import Stop
 
 ENV, ATTEMPT = ROOT / ".env", ROOT / ".deploy.attempt"
@@ -50,6 +50,10 @@ def change(verb: str, tag: str = "") -> None:
         print("the proxy's replacement was interrupted", flush=True)
         with step("proxy"):
             proxy.replace()
+    if proxy.outdated():
+        with step("proxy"):
+            if problem := proxy.build():
+                raise Stop(f"the proxy can't be built: {problem}; nothing was changed")
     with step("check"):
         if problem := proxy.problem():
             raise Stop(f"the proxy can't use {proxy.kind().config}: {problem}; nothing was changed")
@@ -147,14 +151,7 @@ def build(release: str) -> None:
     if live:
         print(f"\r  {'images':<12}\x1b[K", end="", flush=True)
     if process.returncode:
-        raise Stop(f"the build failed, and nothing was changed:{reason(''.join(said))}")
-
-
-def reason(said: str) -> str:
-    """Why a build failed: the last lines of the step that did, or else the last of all."""
-    failed = re.search(r"^#(\d+) ERROR: ", said, re.MULTILINE)
-    lines = re.findall(rf"^#{failed[1]} [\d.]+ (.*)", said, re.MULTILINE) if failed else []
-    return "".join(f"\n  {line}" for line in lines[-20:]) or f" {last_line(said)}"
+        raise Stop(f"the build failed, and nothing was changed: {build_problem(''.join(said))}")
 
 
 def fetch(release: str, verb: str = "up") -> None:

@@ -1,11 +1,12 @@
-"""What the tests need besides Python: a container engine, a browser. If one is missing, its tests are skipped and
-counted, and the report says how to get it; with REQUIRE=engine,browser that is a failure before any test runs."""
+"""What the tests need besides Python: a container engine, a browser, and for one of them the image that builds Caddy.
+If one is missing, its tests are skipped and counted, and the report says how to get it; with REQUIRE=engine,browser
+that is a failure before any test runs."""
 
 import os
 
 import pytest
 
-from slipway.commands.shared import engine
+from slipway.commands.shared import dotenv, engine
 from slipway.proofs.harness import ROOT, chromium
 
 
@@ -23,8 +24,19 @@ def browser_problem() -> str | None:
     return "install Chromium or Chrome, or name one, CHROMIUM=/path; on bare Debian: sudo slipway/machine/browser"
 
 
+def builder_problem() -> str | None:
+    image = dotenv.get("REGISTRY") + "caddy:2-builder"
+    if not engine_problem() and engine.run("docker", "image", "inspect", image).returncode == 0:
+        return None
+    return f"{image} is not here: slipway/machine/bases/build caddy:2-builder pulls it, or builds it in minutes"
+
+
 # By name: the marker of the tests that need it, and why it is not available, with what to do.
-NEEDS = {"engine": ("containers", engine_problem), "browser": ("browser", browser_problem)}
+NEEDS = {
+    "engine": ("containers", engine_problem),
+    "browser": ("browser", browser_problem),
+    "builder": ("builder", builder_problem),
+}
 MISSING = pytest.StashKey[dict[str, str]]()
 
 
@@ -37,7 +49,7 @@ def refusal(missing: dict[str, str]) -> str | None:
     """Why nothing may run, in one line, if REQUIRE names something that is missing."""
     required = os.environ.get("REQUIRE", "").replace(",", " ").split()
     if unknown := set(required) - NEEDS.keys():
-        return f"REQUIRE takes {' and '.join(NEEDS)}, not {', '.join(sorted(unknown))}"
+        return f"REQUIRE takes {', '.join(NEEDS)}, not {', '.join(sorted(unknown))}"
     absent = [f"no {name} ({problem})" for name, problem in missing.items() if name in required]
     return f"REQUIRE={','.join(required)}, and there is {'; '.join(absent)}" if absent else None
 

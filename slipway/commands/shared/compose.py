@@ -1,6 +1,7 @@
 """Calls Docker and compose, for production and for development. Standard library only."""
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -40,6 +41,13 @@ def expect(run: subprocess.CompletedProcess[str], otherwise: str) -> str:
 
 def last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no error message")
+
+
+def build_problem(said: str, most: int = 20) -> str:
+    """Why a build failed: the last lines of the step that did, `most` of them, or else the last line of all."""
+    failed = re.search(r"^#(\d+) ERROR: ", said, re.MULTILINE)
+    lines = re.findall(rf"^#{failed[1]} [\d.]+ (.*)", said, re.MULTILINE) if failed else []
+    return "\n  ".join(lines[-most:] or [last_line(said)])
 
 
 def parse(text: str) -> dict[str, Any]:

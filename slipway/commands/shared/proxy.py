@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from slipway.commands.shared import dotenv
-from slipway.commands.shared.compose import compose, docker, last_line, parse
+from slipway.commands.shared.compose import build_problem, compose, docker, last_line, parse
 from slipway.commands.shared.stop import Stop
 
 
@@ -60,10 +60,26 @@ def kind_of(image: str) -> str | None:
     return next((each for each in KINDS if f"proxy:{each}-" in image), None)
 
 
+def outdated() -> bool:
+    """Whether Caddy's image has other modules than CADDY_PLUGINS names."""
+    if name() != "caddy":
+        return False
+    image = next((each for each in compose("config", "--images", "proxy").stdout.split() if kind_of(each)), "")
+    label = docker("image", "inspect", "--format", '{{index .Config.Labels "slipway.plugins"}}', image)
+    return label.stdout.strip() != dotenv.get("CADDY_PLUGINS")
+
+
+def build() -> str | None:
+    """Builds the proxy's image, and returns the reason, one line, if that fails. What serves is not touched."""
+    run = compose("build", "proxy")
+    return build_problem(run.stdout + run.stderr, 1) if run.returncode else None
+
+
 def problem() -> str | None:
-    """Why the configuration on the disk can't be used, in one sentence; None if it can. If the proxy does not run, a
-    container is started to check it."""
-    where = ["exec", "-T"] if runs() == name() else ["run", "--rm", "--no-deps", "-T"]
+    """Why the configuration on the disk can't be used, in one sentence; None if it can. If the proxy does not run, or
+    has another image or other settings than the next one will have, a container is started to check it."""
+    serves = runs() == name() and [each.current for each in containers() if each.service == "proxy"] == [True]
+    where = ["exec", "-T"] if serves else ["run", "--rm", "--no-deps", "-T"]
     return ask(*where, "proxy", script(name()), "check")
 
 

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
-from slipway.commands import ROOT, deploy
+from slipway.commands import ROOT
+from slipway.commands.shared.compose import build_problem
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -154,7 +155,8 @@ class Server:
             return int(not found), "", ""
         if "--images" in words:
             named = [f"test/{name[:-2]}:{tag}" for name in replicas if name in words]
-            return 0, "\n".join([*named, *named, "postgres:18-trixie"]), ""  # including those that they depend on
+            others = ["postgres:18-trixie", "proxy:caddy-2"]  # that they depend on, or that is the one
+            return 0, "\n".join([*named, *named, *others]), ""
         if "ps" in words:
             rows = [(name, f"test/{name[:-2]}:{tag}") for name, tag in state["runs"].items()]
             if "{{.Health}}" in words:  # of one
@@ -175,6 +177,9 @@ class Server:
         state, proxies = self.state, self.state["proxies"]
         if words[-1] == "check":
             return (1, "", "Error: ambiguous site definition: http://") if state["proxy"] == "invalid" else (0, "", "")
+        if words[1:] == ["build", "proxy"] and state["proxy"] == "mistyped":
+            step = "#9 1.234 CADDY_PLUGINS: go: module example.org/mistyped: not found\n#9 ERROR: process failed\n"
+            return 1, "", f"{step}failed to solve: process failed"
         if words[-1] == "both":
             return 0, '{"apps": {}}\n{"apps": {}}\n', ""
         if words[0] in ("kill", "logs") or words[1:4] == ["exec", "-T", "listener"]:
@@ -192,7 +197,7 @@ class Server:
                 "",
             )
         if words[:3] == ["image", "inspect", "--format"]:
-            return 0, "id", ""
+            return 0, "id" if words[3] == "{{.Id}}" else "", ""
         if words[0] == "rm":
             self.save(proxies={each: of for each, of in proxies.items() if each != words[-1]})
         elif words[-1] == "proxy" and "--scale" in words:
@@ -370,6 +375,17 @@ def test_with_a_configuration_that_the_proxy_cannot_use_nothing_is_touched(serve
     assert "nothing was changed" in run.said
 
 
+@pytest.mark.parametrize(("verb", "tag"), [("deploy", "C"), ("rollback", "")])
+def test_where_caddy_cannot_be_built_with_its_modules_nothing_is_touched(server, verb, tag):
+    server.env.write_text(f"{server.env.read_text()}CADDY_PLUGINS=example.org/mistyped\n")
+    server.save(proxy="mistyped")
+    run = server.make(verb, tag)
+    assert run.code == 1
+    reason = "CADDY_PLUGINS: go: module example.org/mistyped: not found"
+    assert f"the proxy can't be built: {reason}; nothing was changed" in run.said
+    assert (server.runs, server.named) == ({"B"}, ("B", "A"))
+
+
 def test_where_a_new_proxy_does_not_start_the_release_serves_through_the_former_one(server):
     server.save(proxy="fails", settings="second")
     run = server.make("deploy", "C")
@@ -479,8 +495,10 @@ def up(server: Server) -> tuple[subprocess.CompletedProcess, str]:
 def test_a_failed_build_is_told_by_what_its_step_said_or_by_the_last_line():
     step = "#7 [build 4/4] RUN uv sync\n#8 0.1 fine\n#7 0.2 error: no\n#7 0.2   cause: 401\n#7 ERROR: process failed\n"
     last = "target web-a: failed to solve: process failed\n"
-    assert deploy.reason(f"{step}------\n > RUN uv sync:\n0.2   cause: 401\n{last}") == "\n  error: no\n    cause: 401"
-    assert deploy.reason("\nmake sure SSH_AUTH_SOCK is set\n\n") == " make sure SSH_AUTH_SOCK is set"
+    said = f"{step}------\n > RUN uv sync:\n0.2   cause: 401\n{last}"
+    assert build_problem(said) == "error: no\n    cause: 401"
+    assert build_problem(said, 1) == "  cause: 401"
+    assert build_problem("\nmake sure SSH_AUTH_SOCK is set\n\n") == "make sure SSH_AUTH_SOCK is set"
 
 
 def test_make_up_builds_nothing_under_the_tag_that_env_names(server):

@@ -186,13 +186,13 @@ def test_of_one_area_the_page_says_that_it_is_a_part(tree):
             "make prove REQUIRE=browser,engine",
             "REQUIRE=browser,engine, and there is no engine (Docker is not installed",
         ),
-        ("make prove REQUIRE=docker", "REQUIRE takes engine and browser, not docker"),
+        ("make prove REQUIRE=docker", "REQUIRE takes engine, browser, builder, not docker"),
         ("make prove p=good args='-k nothing'", "no test fits"),
     ],
 )
 def test_what_cannot_be_proved_is_one_line_before_anything_runs(tree, command, said):
     with tree.prove(command) as run:
-        lines = [line for line in run.communicate()[0].splitlines() if not re.match("(browser|engine) +", line)]
+        lines = [line for line in run.communicate()[0].splitlines() if not re.match("(browser|builder|engine) +", line)]
     assert run.returncode != 0
     assert len(lines) == 2, lines  # the other line is make's own
     assert lines[0].startswith(f"make prove: {said}")

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import re
+import shutil
 import socket
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
 import pytest
 
-from slipway.proofs.harness import AUTHORITIES, SERVICES, edited, to_host, wait_until
+from slipway.proofs.harness import AUTHORITIES, ROOT, SERVICES, edited, to_host, wait_until
 from slipway.proofs.stack.clients import Clients
 from slipway.proofs.stack.raw import Line
 
@@ -488,6 +490,43 @@ def test_maintenance_is_one_command_and_touches_nothing_that_runs(proxied, clien
         proxied.make("maintenance-off")
     assert client.get("/").status_code == 200
     assert {c["Name"]: c["State"]["StartedAt"] for c in proxied.containers()} == before
+
+
+@contextmanager
+def a_module_of_its_own(stack):
+    """CADDY_PLUGINS names a module that sends a header; afterwards, Caddy is the official one again."""
+    folder = stack.directory / "docker/proxy/caddy/plugins"
+    shutil.copytree(ROOT / "slipway/proofs/stack/plugin", folder / "greeting")
+    stack.environment["CADDY_PLUGINS"] = "example.org/greeting=/plugins/greeting"
+    try:
+        with edited(stack, "import services/*.caddy", 'import services/*.caddy\n\tgreeting "Hello"'):
+            yield
+    finally:
+        del stack.environment["CADDY_PLUGINS"]
+        shutil.rmtree(folder)
+        stack.make("proxy-reload")
+
+
+@pytest.mark.builder
+def test_caddy_is_built_with_the_modules_that_env_names_and_replaced_without_a_gap(probed, record_property):
+    official = probed.container("proxy")["Image"]
+    load = Clients(probed.authority(), probed.environment["HTTPS_PORT"])
+    with probed.client() as client, a_module_of_its_own(probed):
+        began = time.monotonic()
+        with load:
+            probed.make("proxy-reload")
+            assert client.get("/").headers["greeting"] == "Hello"
+        record_property("figure", f"built and replaced in {time.monotonic() - began:.1f} s; {load}")
+        assert load.failed == []
+        assert probed.container("proxy")["Config"]["User"] == "10002:10002"
+
+        probed.environment["CADDY_PLUGINS"] += " example.org/mistyped@v1.0.0"
+        run = probed.make("proxy-reload", check=False)
+        (complaint,) = [line for line in run.stderr.splitlines() if not line.startswith("make: ***")]
+        assert "nothing has changed: CADDY_PLUGINS: " in complaint
+        assert "example.org/mistyped" in complaint
+        assert client.get("/").headers["greeting"] == "Hello"
+    assert probed.container("proxy")["Image"] == official
 
 
 def test_a_site_of_plain_http_works_with_its_forms_and_promises_no_https(proxied):
