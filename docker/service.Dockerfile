@@ -6,6 +6,8 @@ ARG PYTHON=3.14
 ARG REGISTRY=
 # What runs by default: for web, an HTTP server of any framework; for worker and script, the service's main.py.
 ARG KIND=web
+# What serves web: gunicorn, or uwsgi.
+ARG SERVER=gunicorn
 # What the image is based on: full, or minimal, which has no shell and no package manager.
 ARG VARIANT=full
 
@@ -43,6 +45,8 @@ WORKDIR /app
 
 # Throw-away stage: the service's dependencies.
 FROM tools AS build
+ARG KIND
+ARG SERVER
 ARG SERVICE
 # Dependencies only, from the lock alone: an edit of the source leaves this layer unchanged. Removed are the
 # lock file that uv leaves writable for any user, the wheels' symbols, a fifth of the whole, and SQLAlchemy's
@@ -56,6 +60,9 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
     uv sync --no-install-workspace --no-dev --package "$SERVICE" --extra source \
+ && if [ "$KIND $SERVER" = "web uwsgi" ]; then \
+        uv sync --no-install-workspace --no-dev --package chassis --extra uwsgi --inexact; \
+    fi \
  && rm -f "$UV_PROJECT_ENVIRONMENT/.lock" \
  && find "$UV_PROJECT_ENVIRONMENT" -name '*.so' -exec strip --strip-unneeded {} + \
  && for other in mssql mysql oracle sqlite; do \
@@ -132,7 +139,7 @@ ARG SERVICE
 RUN --network=none \
     --mount=from=build,source=/opt/venv,target=/opt/venv \
     --mount=from=libs,source=/libs/app,target=/app \
-    ["python", "-c", "import chassis.server.gunicorn, chassis.process.release, chassis.process.worker"]
+    ["python", "-c", "import chassis.server.gunicorn, chassis.server.uwsgi, chassis.process.release, chassis.process.worker"]
 COPY services/$SERVICE /services/app/services/$SERVICE
 RUN --network=none \
     --mount=from=build,source=/opt/venv,target=/opt/venv \
@@ -173,7 +180,13 @@ LABEL org.opencontainers.image.base.name=${REGISTRY:-docker.io/library/}python:$
       org.opencontainers.image.description=$DESCRIPTION \
       org.opencontainers.image.authors=$AUTHORS
 
-FROM runtime AS web
+FROM runtime AS gunicorn
+
+FROM runtime AS uwsgi
+ENV DEFAULT_COMMAND="python -m chassis.server.uwsgi"
+
+# hadolint ignore=DL3006
+FROM ${SERVER} AS web
 
 FROM runtime AS script
 HEALTHCHECK NONE

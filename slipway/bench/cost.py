@@ -81,10 +81,10 @@ def chassis_request(settings: Settings):
 
     def run() -> None:
         environ = dict(ENVIRON)
-        watched.enter(None, request)
+        watched.enter(request)
         consume(app.wsgi_app, environ)
         log.access(response, request, environ, timedelta(milliseconds=1))
-        watched.leave(None, request, environ, response)
+        watched.leave()
 
     return run
 

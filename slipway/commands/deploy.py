@@ -88,7 +88,7 @@ def alone(work: Callable[[], None]) -> None:
 
 
 def check() -> None:
-    if problem := engine.problem():
+    if problem := engine.problem() or dotenv.wrong_choice():
         raise Stop(problem)
     proxy.name()  # or stops
     if ENV.exists():

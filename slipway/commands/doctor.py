@@ -30,7 +30,7 @@ WATCHES = 8192  # directories that inotify should be able to watch
 OK, HINT, BAD = "ok", "hint", "BAD"
 Finding = tuple[str, str]
 # Besides what .env.example lists: compose's own settings, what the tools read or write, and the C library's time zone.
-ALSO_KNOWN = {"PREVIOUS_TAG", "DEPLOY_TIMEOUT", "DEV_UID", "DEV_GID", "TZ"}
+ALSO_KNOWN = {"PREVIOUS_TAG", "DEPLOY_TIMEOUT", "DEV_UID", "DEV_GID", "GUNICORN_CMD_ARGS", "TZ"}
 PLACEHOLDERS = ("your.domain", "example.com", "example.org", "mydomain.com", "changeme")
 SCRIPTS = (".ci/*", "docker/**/*.sh", "slipway/**/*.sh", "slipway/machine/**/*")
 # File systems of another machine, or of another system on this one: they deliver no inotify events.
@@ -166,7 +166,7 @@ def environment_file() -> Iterator[Finding]:
     known = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     known |= {f"{name}_FILE" for name in known} | ALSO_KNOWN
     settings = dotenv.in_file()
-    strange = sorted(name for name in settings.keys() - known if not name.startswith("COMPOSE_"))
+    strange = sorted(name for name in settings.keys() - known if not name.startswith(("COMPOSE_", "UWSGI_")))
     for name in strange:
         near = difflib.get_close_matches(name, known, 1, 0.75)
         what = f"did you mean {near[0]}?" if near else "an older release's? `make docs` lists those that count"
@@ -174,6 +174,8 @@ def environment_file() -> Iterator[Finding]:
     for name in ("SECRET_KEY", "DATABASE_PASSWORD"):
         if settings.get(name):
             yield BAD, f".env sets {name}, and compose names its file: take the line out, the value goes into secrets/"
+    if wrong := dotenv.wrong_choice():
+        yield BAD, wrong
     yield from site_address(settings.get("SITE_ADDRESS", ""))
     if (ROOT / ".env").stat().st_mode & 0o077:
         yield HINT, ".env can be read by others: chmod 600 .env"

@@ -45,7 +45,8 @@ def main(root: Path) -> None:
             copy(root, path)
     programs = [path for tree in (root, ENVIRONMENT) for path in tree.rglob("*") if is_elf(path)]
     for library in linked(programs):
-        copy(root, library)
+        if not library.is_relative_to(ENVIRONMENT):  # a wheel's own
+            copy(root, library)
     describe(root)
     # Created files get a fixed time. Modules keep their times, which their bytecode contains.
     for path in (root, *root.rglob("*")):

@@ -39,6 +39,7 @@ OURS = (
     "PROXY",
     "PUBLISH_ADDRESS",
     "REVISION",
+    "SERVER",
     "SITE_ADDRESS",
     "SOURCE",
     "TAG",

@@ -1,6 +1,7 @@
 """A service as production starts it: real processes and sockets, without a container."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -20,8 +21,15 @@ LIMIT = 1  # seconds: REQUEST_TIMEOUT
 HUNG = "a request hung for over 1 s (REQUEST_TIMEOUT)"
 
 
+COMMANDS = {
+    "gunicorn": ["gunicorn", "-c", str(HERE / "served/gunicorn.conf.py")],
+    "asgi": ["gunicorn", "-c", str(HERE / "served/asgi.conf.py")],
+    "uwsgi": ["chassis.server.uwsgi", str(HERE / "served/gunicorn.conf.py")],
+}
+
+
 class Service:
-    def __init__(self, folder: Path, config: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *command: str, stdout: int | None = None, **environment: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.counters, self.out = folder / "counters", folder / "log"
@@ -41,8 +49,9 @@ class Service:
             **environment,
         }
         with self.out.open("wb") as log:
-            command = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "served" / config)]
-            self.process = subprocess.Popen(command, env=environ, cwd=folder, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command], env=environ, cwd=folder, stdout=stdout or log, stderr=log
+            )
         wait_for(self.answers)
 
     def answers(self) -> bool:
@@ -79,16 +88,16 @@ class Service:
         self.process.wait(SOON)
 
 
-@pytest.fixture
-def service(tmp_path):
-    service = Service(tmp_path, "gunicorn.conf.py")
+@pytest.fixture(params=["gunicorn", "uwsgi"])
+def service(tmp_path, request):
+    service = Service(tmp_path, *COMMANDS[request.param])
     yield service
     service.stop()
 
 
-@pytest.fixture(scope="module", params=["gunicorn.conf.py", "asgi.conf.py"])
+@pytest.fixture(scope="module", params=COMMANDS)
 def either(tmp_path_factory, request):
-    service = Service(tmp_path_factory.mktemp("either"), request.param, WEB_CONCURRENCY="1")
+    service = Service(tmp_path_factory.mktemp("either"), *COMMANDS[request.param], WEB_CONCURRENCY="1")
     yield service
     service.stop()
 
@@ -103,7 +112,7 @@ def test_what_workers_counted_stays_when_they_die_and_their_files_do_not(service
     scraper = threading.Thread(target=counts)
     scraper.start()
     try:
-        for _ in range(8):
+        for _ in range(4):
             for _ in range(5):
                 pid = int(service.get("/pid"))
             os.kill(pid, signal.SIGKILL)
@@ -111,7 +120,7 @@ def test_what_workers_counted_stays_when_they_die_and_their_files_do_not(service
     finally:
         done.set()
         scraper.join()
-    assert service.counted("/pid") == 8 * 5
+    assert service.counted("/pid") == 4 * 5
     assert seen == sorted(seen)
     assert len(list(service.counters.iterdir())) <= 3 * 2 + 1  # two workers' files, those of dead workers, and the lock
 
@@ -133,6 +142,26 @@ def test_slow_readers_and_senders_are_served_and_so_are_those_beside(either):
     assert b"".join(rest(sender)).startswith(b"HTTP/1.1 200")
     assert either.get("/pid") == before
     assert "hung" not in either.log()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ("Content-Length: 8", "12345678"),
+        ("Content-Length: 8\r\nExpect: 100-continue", "12345678"),
+        ("Transfer-Encoding: chunked", "3\r\n123\r\n5\r\n45678\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_body_arrives_however_it_is_sent(either, headers, body):
+    sender = either.ask("POST /upload", f"{headers}\r\n\r\n")
+    if "Expect" in headers:
+        assert sender.recv(21) == b"HTTP/1.1 100 Continue"
+    sender.sendall(body.encode())
+    assert b"".join(rest(sender)).rstrip(b"\r\n0").endswith(b"\r\n8")
+
+
+def test_a_response_to_head_is_its_headers(either):
+    assert b"".join(rest(either.ask("HEAD /large"))).endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("path", ["/hangs", "/hangs_later"])
@@ -164,9 +193,25 @@ def wait_for(state):
     raise AssertionError(f"not within {SOON} s")
 
 
-@pytest.mark.parametrize("config", ["gunicorn.conf.py", "asgi.conf.py"])
-def test_a_drain_ends_once_the_proxy_has_been_answered_and_not_before(tmp_path, config):
-    service = Service(tmp_path, config, DRAIN_DELAY="60")
+@pytest.mark.parametrize("server", COMMANDS)
+def test_a_log_that_is_not_read_holds_up_no_request(tmp_path, server):
+    reader, pipe = os.pipe()
+    service = Service(tmp_path, *COMMANDS[server], stdout=pipe)
+    try:
+        for _ in range(200):
+            assert service.get("/pid?" + "x" * 1000)
+        os.set_blocking(pipe, False)
+        with pytest.raises(BlockingIOError):  # it is full
+            os.write(pipe, b"x" * 4096)
+    finally:
+        service.stop()
+        os.close(reader)
+        os.close(pipe)
+
+
+@pytest.mark.parametrize("server", COMMANDS)
+def test_a_drain_ends_once_the_proxy_has_been_answered_and_not_before(tmp_path, server):
+    service = Service(tmp_path, *COMMANDS[server], DRAIN_DELAY="60")
     try:
         assert service.get("/health/ready?for=traffic")
         service.process.terminate()
@@ -176,3 +221,18 @@ def test_a_drain_ends_once_the_proxy_has_been_answered_and_not_before(tmp_path, 
         service.process.wait(SOON)
     finally:
         service.stop()
+
+
+@pytest.mark.parametrize(
+    ("config", "environment", "said"),
+    [
+        ("gunicorn.conf.py", {"UWSGI_PROCESES": "3"}, "unknown config directive: proceses"),
+        ("asgi.conf.py", {}, "uWSGI can't run an ASGI app: build this service's image with SERVER=gunicorn."),
+    ],
+)
+def test_what_uwsgi_can_not_do_stops_the_start_with_one_line(tmp_path, config, environment, said):
+    with pytest.raises(AssertionError) as start:
+        Service(tmp_path, "chassis.server.uwsgi", str(HERE / "served" / config), **environment)
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert said in json.loads(line)["message"]
+    assert said in str(start.value)

@@ -26,10 +26,6 @@ def test_a_service_adds_its_own_settings_in_one_line_each():
     assert Shop.load(GOOD).page_size == 20
 
 
-def test_a_server_that_is_not_there_is_one_line():
-    assert "SERVER must be one of gunicorn, not 'granian'." in errors(SERVER="granian")
-
-
 def test_every_error_is_reported_at_once():
     text = errors(PAGE_SIZE="many", BETA="maybe", PORT="99999", SECRET_KEY="", LOG_LEVEL="LOUD")
     assert text.startswith("5 settings are wrong: ")

@@ -22,6 +22,8 @@ SETTING = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[+-])([^{}$]*))?\}|\{)", re.ASCII)
+# Names of stages in the Dockerfile: it would look for another one in the registry.
+CHOICES = {"SERVER": ("gunicorn", "uwsgi"), "VARIANT": ("full", "minimal")}
 ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "$": "$$"}
 
 
@@ -32,6 +34,14 @@ class Unreadable(Stop):
 def get(name: str, default: str = "") -> str:
     """The setting's value; an empty one counts as not set."""
     return os.environ.get(name) or in_file().get(name) or default
+
+
+def wrong_choice() -> str | None:
+    """What is wrong with SERVER or VARIANT, if anything is."""
+    for name, known in CHOICES.items():
+        if (value := get(name, known[0])) not in known:
+            return f"{name} must be {' or '.join(known)}, not {value!r}"
+    return None
 
 
 def in_file(path: Path | None = None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slipway.commands import ROOT, doctor, init
+from slipway.commands import ROOT, deploy, doctor, init
 from slipway.commands.shared import dotenv, engine, listeners, proxy
 from slipway.commands.shared.stop import Stop
 from slipway.proofs.harness import free_port, wait_until
@@ -343,6 +343,22 @@ def test_a_kernel_that_lacks_what_the_listener_sets_is_one_line_with_a_way_out(t
     found = errors(doctor.kernel)
     assert [state for state, _ in found] == [BAD] * bad
     assert all("take sysctls out of compose/prod.yaml" in text for _, text in found)
+
+
+def test_what_the_servers_read_themselves_is_known(tree):
+    (tree / ".env").write_text('SITE_ADDRESS=localhost\nGUNICORN_CMD_ARGS="--threads 2"\nUWSGI_PROCESSES=3\n')
+    assert not errors(doctor.environment_file)
+
+
+@pytest.mark.parametrize(("name", "known"), [("SERVER", "gunicorn or uwsgi"), ("VARIANT", "full or minimal")])
+def test_an_image_that_there_is_not_is_one_line(tree, name, known, monkeypatch):
+    (tree / ".env").write_text(f"SITE_ADDRESS=localhost\n{name}=other\n")
+    (tree / ".env.example").write_text(f"{NAMES}#{name}=\n")
+    (tree / ".env").chmod(0o600)
+    assert only(doctor.environment_file) == (BAD, f"{name} must be {known}, not 'other'")
+    monkeypatch.setattr(engine, "problem", lambda: None)
+    with pytest.raises(Stop, match=f"{name} must be {known}"):
+        deploy.check()
 
 
 def test_a_proxy_that_there_is_not_is_one_line(docker, monkeypatch):

@@ -28,6 +28,13 @@ CASES = [
     for image in IMAGES
     for promise in BY_KIND.get(image[0].kind, HTTP)[0]
 ]
+# Another server is another process in the same image.
+CASES += [
+    pytest.param((service, {"SERVER": "uwsgi"}), promise, id=f"{service.name}-uwsgi-{promise.number}")
+    for service in WSGI
+    for promise in PROMISES
+    if promise.group == "Process"
+]
 Image = tuple[Service, dict[str, str]]
 
 

@@ -1,6 +1,7 @@
 """What the fault tests share: the stack with its misbehaving routes, light load, and faults."""
 
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -79,15 +80,17 @@ class Faulty(Stack):
         return self.container(service)["State"]["Pid"]
 
     def workers(self, service: str) -> set[int]:
-        """Host ids of the workers: the processes whose parent is gunicorn's master."""
+        """Host ids of the workers: the server's processes that started no other."""
         return set(self.parents(service))
 
     def parents(self, service: str) -> dict[int, int]:
         """The workers' host ids, and each one's master's."""
         table = self.run("docker", "top", self.container(service)["Id"], "-eo", "pid,ppid,args").stdout
         rows = [line.split(None, 2) for line in table.splitlines()[1:]]
-        gunicorns = {int(pid): int(parent) for pid, parent, args in rows if "gunicorn" in args and "tini" not in args}
-        return {pid: parent for pid, parent in gunicorns.items() if parent in gunicorns}
+        of_server = re.compile(r"(?!.*\btini\b).*\b(gunicorn|server\.uwsgi)\b").match
+        processes = {int(pid): int(parent) for pid, parent, args in rows if of_server(args)}
+        masters = set(processes.values())
+        return {pid: parent for pid, parent in processes.items() if parent in processes and pid not in masters}
 
     def log(self, service: str) -> str:
         return self.compose("logs", "--no-log-prefix", service).stdout

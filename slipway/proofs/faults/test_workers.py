@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,25 @@ pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 @pytest.fixture
 def replica(faulty):
-    url = faulty.url("web-a")
+    with unharmed(faulty, "web-a") as url:
+        yield url
+
+
+@pytest.fixture
+def uwsgi(faulty):
+    faulty.compose("--profile", "uwsgi", "up", "--build", "--detach", "--wait", "web-uwsgi")
+    with unharmed(faulty, "web-uwsgi") as url:
+        yield url
+
+
+@contextmanager
+def unharmed(faulty, service):
+    """The address of a replica, which is ready before and afterwards without a restart."""
+    url = faulty.url(service)
     wait_until("ready", lambda: status(url + "/health/ready") == 200)
     yield url
     wait_until("ready again, by itself", lambda: status(url + "/health/ready") == 200)
-    assert faulty.container("web-a")["RestartCount"] == 0
+    assert faulty.container(service)["RestartCount"] == 0
 
 
 def oom_score(pid):
@@ -39,22 +54,39 @@ def test_a_killed_worker_is_replaced_while_its_siblings_serve(faulty, replica, f
 
 
 def test_a_hung_request_is_ended_with_its_traceback_and_its_neighbours_finish(faulty, replica, figures):
-    before, neighbours = faulty.workers("web-a"), []
+    took, load = hang(faulty, "web-a", replica)
+    figures("a request that hangs (limit 7 s)", load, recover=took)
+
+
+def test_uwsgi_takes_its_options_ends_a_hung_request_and_outlives_one_that_eats_the_memory(faulty, uwsgi, figures):
+    assert len(faulty.workers("web-uwsgi")) == 3  # UWSGI_PROCESSES
+    took, load = hang(faulty, "web-uwsgi", uwsgi)
+    figures("uWSGI: a request that hangs (limit 7 s)", load, recover=took)
+    with Load(uwsgi + "/probe/rows", pause=0.05) as load:
+        assert status(uwsgi + "/probe/eat") == 0
+        took = seconds_until("three workers", lambda: len(faulty.workers("web-uwsgi")) == 3, 20)
+    assert load.errors <= 8
+    figures("uWSGI: out of memory by the container's limit", load, recover=took)
+
+
+def hang(faulty, service, replica):
+    """Seconds until a worker with a hung request was replaced, and the load meanwhile."""
+    before, neighbours = faulty.workers(service), []
     threads = [threading.Thread(target=status, args=(replica + "/probe/hang",))]
     threads += [threading.Thread(target=lambda: neighbours.append(status(replica + "/probe/slow"))) for _ in range(4)]
     with Load(replica + "/probe/rows", pause=0.05) as load:
         for thread in threads:
             thread.start()
-        took = seconds_until("another worker", lambda: faulty.workers("web-a") - before, 20)
+        took = seconds_until("another worker", lambda: faulty.workers(service) - before, 20)
     for thread in threads:
         thread.join(30)
     assert neighbours == [200] * 4
     assert load.errors <= 4
-    entry = next(e for e in map(json.loads, faulty.log("web-a").splitlines()) if e["logger"] == "watchdog")
+    entry = next(e for e in map(json.loads, faulty.log(service).splitlines()) if e["logger"] == "watchdog")
     assert entry["path"] == "/probe/hang"
     assert "probe.py" in entry["stack"]
     assert "in hang" in entry["stack"]
-    figures("a request that hangs (limit 7 s)", load, recover=took)
+    return took, load
 
 
 def test_a_worker_that_eats_the_memory_is_ended_by_the_kernel_and_the_container_lives(faulty, replica, figures):
@@ -87,6 +119,7 @@ def test_a_request_that_kills_its_worker_is_not_sent_to_the_other_replica(faulty
 def test_a_log_that_nobody_reads_blocks_no_request(faulty, figures):
     faulty.compose("--profile", "mute", "up", "--detach", "--wait", "web-mute")
     url = faulty.url("web-mute")
+    assert len(faulty.workers("web-mute")) == 3  # GUNICORN_CMD_ARGS
     with Load(url + "/probe/echo?text=" + "x" * 500, pause=0, threads=8) as load:
         wait_until("a pipe filled many times over", lambda: len(load.answers) > 1500, 60)
     assert load.errors == 0

@@ -371,8 +371,9 @@ def test_forwarding_headers_from_outside_have_no_effect(proxied, echo):
         "X-Forwarded-For: 203.0.113.7", "X-Forwarded-For: 203.0.113.8", "X-Forwarded-Proto: http",
         "X-Forwarded-Host: shop.example", "X-Forwarded-Port: 1", "X-Forwarded-Prefix: /admin",
         "X-Real-IP: 203.0.113.7", "Forwarded: for=203.0.113.7;host=shop.example",
+        "X_Forwarded_For: 203.0.113.9",  # the same variable in WSGI
     )  # fmt: skip
-    forwarding = [(name, value) for name, value in sent if re.match("x-forwarded|x-real|forwarded", name)]
+    forwarding = [(name, value) for name, value in sent if re.match("x.forwarded|x-real|forwarded", name)]
     (client,) = [value for name, value in forwarding if name == "x-forwarded-for"]
     assert not client.startswith("203.")
     assert "," not in client

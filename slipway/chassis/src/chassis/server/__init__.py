@@ -1,1 +1,1 @@
-"""gunicorn, set up by one call, and what it lacks: a drain, a watchdog for hung requests, logs as JSON."""
+"""gunicorn or uWSGI, set up by one call, and what they lack: a drain, a watchdog for hung requests, logs as JSON."""

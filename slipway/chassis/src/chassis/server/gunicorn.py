@@ -39,7 +39,6 @@ def configure(namespace: dict[str, Any], wsgi_app: str, asgi: bool = False) -> N
 
 
 # Requests share a thread there; chassis.web.asgi ends a request that hangs.
-LOOK = 0.1  # seconds between two looks at whether the drain is over
 ASGI = {
     "worker_class": "chassis.server.asgi_worker.Worker",
     "threads": 1,
@@ -72,8 +71,8 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "when_ready": lambda server: ready(server, settings),
         "post_worker_init": lambda worker: start_worker(worker, watchdog, settings),
         "worker_exit": lambda server, worker: logging.shutdown(),
-        "pre_request": watchdog.enter,
-        "post_request": watchdog.leave,
+        "pre_request": lambda worker, request: watchdog.enter(request),
+        "post_request": lambda worker, request, environ, response: watchdog.leave(),
         "child_exit": lambda server, worker: keep_counts(),
         "on_exit": lambda server: shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True),
     }
@@ -90,7 +89,7 @@ def start_worker(worker: base.Worker, watchdog: Watchdog, settings: Settings) ->
     gc.freeze()
     logs.gather()
     raise_oom_score()
-    watchdog.start(worker)
+    watchdog.start(stop_accepting=lambda: setattr(worker, "alive", False))
     if settings.uses_database and isinstance(worker, Worker):
         from chassis.db import waits
 
@@ -108,36 +107,14 @@ def raise_oom_score(score: Path = Path("/proc/self/oom_score_adj")) -> None:
 
 
 def drain_on_signal(server: Arbiter, delay: float) -> None:
-    """On SIGTERM or SIGINT readiness turns 503. Once the proxy has seen that, or `delay` seconds later, gunicorn stops
-    gracefully.
-
-    gunicorn stops accepting the moment it handles SIGTERM, and no hook fires before that, while a proxy still sends
-    requests until its next probe. So the signal is held back, with the listener open. A second signal stops at once,
-    whatever is in flight.
-    """
+    """gunicorn has no hook that fires before it stops accepting, so its handlers are replaced."""
     graceful, quick = handler_of(signal.SIGTERM), handler_of(signal.SIGQUIT)
 
-    def first(signum: int, frame: FrameType | None) -> None:
-        drain.start()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, second)
-        if delay:
-            signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
-        else:
-            graceful(signal.SIGTERM, frame)
-
-    def look(signum: int, frame: FrameType | None) -> None:
-        if drain.is_over(delay):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            graceful(signal.SIGTERM, frame)
-
-    def second(signum: int, frame: FrameType | None) -> None:
+    def stop_at_once() -> None:
         server.kill_workers(signal.SIGKILL)
-        quick(signal.SIGQUIT, frame)
+        quick(signal.SIGQUIT, None)
 
-    signal.signal(signal.SIGALRM, look)
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, first)
+    drain.on_signal(delay, lambda: graceful(signal.SIGTERM, None), stop_at_once)
 
 
 def handler_of(number: signal.Signals) -> Callable[[int, FrameType | None], object]:

@@ -1,4 +1,4 @@
-"""Hung requests, which gunicorn under gthread neither notices nor ends."""
+"""Hung requests, which neither gunicorn under gthread nor uWSGI ends without the requests beside them."""
 
 import functools
 import logging
@@ -10,10 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, ClassVar, ParamSpec, TypeVar
-
-from gunicorn.http import Request
-from gunicorn.workers.base import Worker
+from typing import ClassVar, ParamSpec, Protocol, TypeVar
 
 from chassis.observe import logs
 
@@ -23,12 +20,17 @@ T = TypeVar("T")
 HUNG_GRACE = 5.0  # seconds that a hung request's neighbours get to finish
 
 
+class Request(Protocol):
+    method: str | None
+    uri: str | None
+
+
 class Watchdog:
     """Ends a worker with a hung request, and logs that request's stack.
 
-    gunicorn's `timeout` watches the worker's main loop only: under gthread a stuck request holds
-    its thread for ever. The worker stops accepting, its other requests get HUNG_GRACE seconds, and gunicorn starts
-    another worker in its place.
+    gunicorn's `timeout` watches the worker's main loop only: under gthread a stuck request holds its thread for ever.
+    uWSGI's `harakiri` kills the worker with all of its requests. Here the worker stops accepting, its other requests
+    get HUNG_GRACE seconds, and the server starts another worker in its place.
 
     The time that a request waits for its client does not count, see ClientsTurn.
     """
@@ -38,23 +40,23 @@ class Watchdog:
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
-    def enter(self, worker: Worker, request: Request) -> None:
+    def enter(self, request: Request) -> None:
         logs.request_id.set(None)  # the thread's last request is over, this one has no id yet
         self.running[threading.get_ident()] = monotonic(), request
 
-    def leave(self, worker: Worker, request: Request, environ: dict[str, Any], response: object) -> None:
+    def leave(self) -> None:
         self.running.pop(threading.get_ident(), None)
 
-    def start(self, worker: Worker) -> None:
-        threading.Thread(target=self.watch, args=(worker,), name="watchdog", daemon=True).start()
+    def start(self, stop_accepting: Callable[[], object]) -> None:
+        threading.Thread(target=self.watch, args=(stop_accepting,), name="watchdog", daemon=True).start()
 
-    def watch(self, worker: Worker) -> None:
+    def watch(self, stop_accepting: Callable[[], object]) -> None:
         tick = threading.Event()  # never set: its wait is a pause that a daemon thread may end in
         while not (hung := self.older_than(self.limit)):
             tick.wait(min(1.0, self.limit / 10))
         for thread, request in hung.items():
             self.report(thread, request)
-        worker.alive = False  # no new requests
+        stop_accepting()
         until = monotonic() + HUNG_GRACE
         while set(self.running) - set(hung) and monotonic() < until:
             tick.wait(0.05)

@@ -94,7 +94,6 @@ class Settings:
         "", "The service's replicas, as comma-separated host:port, for /status and health; compose sets them."
     )
 
-    server: Literal["gunicorn"] = setting("gunicorn", "The server that runs the app.")
     bind_address: str = setting("0.0.0.0", "The address on which the server listens.")  # noqa: S104 - a container's own
     port: int = setting(8000, "The port on which the server listens.", minimum=1, maximum=65535)
     url_prefix: str = setting("", "The prefix of the service's addresses, such as /billing.")
@@ -120,7 +119,7 @@ class Settings:
     database_password: str = setting("", "The password of that role.", secret=True)
     database_wait: float = setting(30.0, "Seconds that the entrypoint waits for Postgres.", minimum=0, maximum=3600)
     database_wait_commands: str = setting(
-        "gunicorn,flask,chassis.db.migrations,chassis.process.release",
+        "gunicorn,chassis.server.uwsgi,flask,chassis.db.migrations,chassis.process.release",
         "The commands before which the entrypoint waits; others start at once.",
     )
     database_connect_timeout: int = setting(3, "Seconds to open a connection.", minimum=1, maximum=60)

@@ -1,0 +1,143 @@
+"""uWSGI, with what it lacks: `python -m chassis.server.uwsgi`, in an image that was built with SERVER=uwsgi.
+
+The service's `gunicorn.conf.py` names the app, for uWSGI too. This process starts uWSGI as its child, makes JSON of
+what it prints, and holds SIGTERM back while the service drains; uwsgi_app.py does the rest in the workers. An option in
+the environment, such as `UWSGI_PROCESSES=3` for `processes`, replaces ours.
+"""
+
+import logging
+import os
+import re
+import runpy
+import shutil
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from chassis.observe.exits import CONFIG, fail, settings_or_exit
+from chassis.server import drain
+from chassis.server.gunicorn import keep_counts
+from chassis.server.worker import Worker
+
+BACKLOG = 1024  # connections that wait to be accepted, as far as the kernel allows
+CLIENT_WAIT = 300  # seconds that a client may neither send nor read, as the proxy allows
+LAST_WORDS = 1.0  # seconds to read what uWSGI printed before it ended
+TROUBLE = re.compile(r"DAMN|died|!!!|error|invalid|unable|Traceback", re.IGNORECASE).search
+
+log = logging.getLogger("uwsgi.error")
+
+
+def main(config: str) -> int:
+    """Returns uWSGI's exit code; 0 if it was told to stop."""
+    settings, served = settings_or_exit(), runpy.run_path(config)
+    try:
+        import pyuwsgi
+    except ImportError:
+        fail(CONFIG, "uWSGI is not installed: build the image with SERVER=uwsgi.")
+    if served["worker_class"] is not Worker:
+        fail(CONFIG, "uWSGI can't run an ASGI app: build this service's image with SERVER=gunicorn.")
+    printed, output = os.pipe()
+    if (child := os.fork()) == 0:
+        os.setpgid(0, 0)  # so that all of uWSGI can be killed at once
+        os.dup2(output, 2)
+        os.closerange(printed, output + 1)
+        pyuwsgi.run(arguments(served))
+    os.close(output)
+    drain.on_signal(
+        settings.drain_delay,
+        graceful=lambda: stop(child, settings.graceful_timeout),
+        quick=lambda: kill(child),
+    )
+    reader = threading.Thread(target=pass_on, args=(printed,), daemon=True)
+    reader.start()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    kill(child)  # workers that are left of a master that was killed
+    reader.join(LAST_WORDS)
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+    return 0 if drain.started() else code if code >= 0 else 128 - code
+
+
+def arguments(served: dict[str, Any]) -> list[str]:
+    """uWSGI's command line (uwsgi-docs.readthedocs.io/en/latest/Options.html)."""
+    options = {
+        "http-socket": served["bind"],
+        "processes": served["workers"],
+        "threads": served["threads"],
+        "listen": backlog(),
+        "buffer-size": 32768,  # bytes of all headers, more than the proxy takes
+        "socket-timeout": CLIENT_WAIT,
+        "add-header": "Connection: close",  # it keeps no connection, and says so to the proxy
+    }
+    flags = {
+        "master",
+        "enable-threads",  # the app's own
+        "single-interpreter",
+        "need-app",  # exit if the app can't be loaded
+        "strict",  # exit on an option that it does not know
+        "no-orphans",  # workers end with their master
+        "disable-logging",  # of requests: uwsgi_app.py writes their lines
+        "ignore-sigpipe",  # a client that goes away is not an error
+        "ignore-write-errors",
+        "tcp-nodelay",
+        "py-call-uwsgi-fork-hooks",  # os.register_at_fork: an engine lets go of its connections
+    }
+    ours = [f"--{name}={value}" for name, value in options.items() if not in_environment(name)]
+    ours += [f"--{name}" for name in sorted(flags) if not in_environment(name)]
+    return [
+        *ours,
+        f"--pyargv={served['wsgi_app']}",
+        "--module=chassis.server.uwsgi_app:application",
+        "--hook-master-start=unix_signal:15 gracefully_kill_them_all",  # SIGTERM would reload it
+    ]
+
+
+def in_environment(option: str) -> bool:
+    return f"UWSGI_{option.upper().replace('-', '_')}" in os.environ
+
+
+def backlog(limit: Path = Path("/proc/sys/net/core/somaxconn")) -> int:
+    """uWSGI refuses to start with more than the kernel's limit."""
+    with suppress(OSError, ValueError):
+        return min(BACKLOG, int(limit.read_text()))
+    return 100
+
+
+def stop(child: int, timeout: float) -> None:
+    """Signals it again and again: with its workers gone, it would sleep for up to a second before it ends.
+
+    uWSGI itself would wait for requests in flight without end.
+    """
+    until = monotonic() + timeout
+
+    def look(*_: object) -> None:
+        with suppress(ProcessLookupError):
+            if monotonic() < until:
+                os.kill(child, signal.SIGTERM)
+            else:
+                os.killpg(child, signal.SIGKILL)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, drain.LOOK / 10, drain.LOOK)
+
+
+def kill(child: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+
+
+def pass_on(printed: int) -> None:
+    """Logs each line that uWSGI prints. It prints one when a worker ends, whose counts are then kept."""
+    with open(printed, encoding="utf-8", errors="backslashreplace") as lines:
+        for line in lines:
+            if text := line.strip():
+                log.log(logging.WARNING if TROUBLE(text) else logging.INFO, "%s", text)
+            keep_counts()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "gunicorn.conf.py"))
