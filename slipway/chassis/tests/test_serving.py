@@ -160,6 +160,17 @@ def test_a_body_arrives_however_it_is_sent(either, headers, body):
     assert b"".join(rest(sender)).rstrip(b"\r\n0").endswith(b"\r\n8")
 
 
+def test_a_body_that_is_cut_is_not_taken_for_complete(either):
+    sender = either.ask("POST /upload", "Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n5\r\n45")
+    sender.shutdown(socket.SHUT_WR)
+    assert b" 200 " not in b"".join(rest(sender))[:15]
+
+
+def test_too_many_headers_are_refused(either):
+    asked = either.ask("GET /pid", "".join(f"A-{number}: a\r\n" for number in range(500)) + "\r\n")
+    assert b" 431 " in b"".join(rest(asked))[:15]
+
+
 def test_a_response_to_head_is_its_headers(either):
     assert b"".join(rest(either.ask("HEAD /large"))).endswith(b"\r\n\r\n")
 
@@ -191,6 +202,19 @@ def wait_for(state):
             return
         pause.wait(0.05)
     raise AssertionError(f"not within {SOON} s")
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "uwsgi"])
+def test_a_stop_finishes_the_requests_that_no_thread_has_taken_yet(tmp_path, server):
+    one = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "1"}
+    service = Service(tmp_path, *COMMANDS[server], **one, DRAIN_DELAY="0.5", GRACEFUL_TIMEOUT="20")
+    try:
+        asked = [service.ask("GET /slow") for _ in range(4)]
+        service.process.terminate()
+        assert all(b"".join(rest(each)).endswith(b"done") for each in asked)
+        assert service.process.wait(SOON) == 0
+    finally:
+        service.stop()
 
 
 @pytest.mark.parametrize("server", COMMANDS)

@@ -11,11 +11,12 @@ from chassis.web import health, metrics
 from served.settings import Settings
 
 LARGE = int(os.environ["LARGE"])  # bytes
+LIMIT = float(os.environ["REQUEST_TIMEOUT"])  # seconds
 
 
 def create_app() -> Flask:
     app = Flask(__name__)
-    for view in (pid, large, streamed, hangs, hangs_later):
+    for view in (pid, large, streamed, slow, hangs, hangs_later):
         app.add_url_rule(f"/{view.__name__}", view_func=view)
     app.add_url_rule("/upload", view_func=upload, methods=["POST"])
     metrics.init_app(app)
@@ -34,6 +35,11 @@ def large() -> bytes:
 
 def streamed() -> Iterator[bytes]:
     return (b"x" * 2**16 for _ in range(LARGE // 2**16))
+
+
+def slow() -> str:
+    threading.Event().wait(LIMIT / 2)
+    return "done"
 
 
 def upload() -> str:

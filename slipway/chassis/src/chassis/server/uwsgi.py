@@ -49,7 +49,7 @@ def main(config: str) -> int:
     os.close(output)
     drain.on_signal(
         settings.drain_delay,
-        graceful=lambda: stop(child, settings.graceful_timeout),
+        graceful=lambda: stop(child, settings.graceful_timeout, settings.port),
         quick=lambda: kill(child),
     )
     reader = threading.Thread(target=pass_on, args=(printed,), daemon=True)
@@ -69,7 +69,8 @@ def arguments(served: dict[str, Any]) -> list[str]:
         "processes": served["workers"],
         "threads": served["threads"],
         "listen": backlog(),
-        "buffer-size": 32768,  # bytes of all headers, more than the proxy takes
+        "buffer-size": 65535,  # bytes of all headers, as uWSGI holds them; the proxy takes 16 KB
+        "max-vars": 4096,  # as many headers as that can be; uwsgi_app.py refuses them with a status
         "socket-timeout": CLIENT_WAIT,
         "add-header": "Connection: close",  # it keeps no connection, and says so to the proxy
     }
@@ -107,22 +108,36 @@ def backlog(limit: Path = Path("/proc/sys/net/core/somaxconn")) -> int:
     return 100
 
 
-def stop(child: int, timeout: float) -> None:
-    """Signals it again and again: with its workers gone, it would sleep for up to a second before it ends.
+def stop(child: int, timeout: float, port: int) -> None:
+    """Stops gracefully once no connection waits for a thread, and kills what is left after `timeout` seconds.
 
-    uWSGI itself would wait for requests in flight without end.
+    uWSGI would leave connections in the kernel's queue, and would wait for requests in flight without end. It is told
+    again and again, since once its workers are gone, it would sleep for up to a second.
     """
-    until = monotonic() + timeout
+    begun, told = monotonic(), False
 
     def look(*_: object) -> None:
-        with suppress(ProcessLookupError):
-            if monotonic() < until:
+        nonlocal told
+        waited = monotonic() - begun
+        if waited > timeout:
+            kill(child)
+        elif told or waited > timeout / 2 or not queued(port):
+            told = True
+            with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGTERM)
-            else:
-                os.killpg(child, signal.SIGKILL)
 
     signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, drain.LOOK / 10, drain.LOOK)
+
+
+def queued(port: int) -> bool:
+    """Whether connections to the port wait to be accepted; False where the kernel does not say (proc_net_tcp(5))."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for _, local, _, state, queues, *_ in map(str.split, Path(table).read_text().splitlines()):
+                if state == "0A" and local.endswith(f":{port:04X}") and not queues.endswith(":00000000"):
+                    return True
+    return False
 
 
 def kill(child: int) -> None:

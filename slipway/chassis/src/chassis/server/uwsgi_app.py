@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,6 +25,7 @@ from chassis.server.watchdog import ClientsTurn, Watchdog
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
 
+MAX_VARIABLES = 128  # a hundred headers, as with gunicorn, and what is no header
 UNREAD = 2**20  # bytes of a body that are read although the app did not want them
 access = logging.getLogger("uwsgi.access")
 
@@ -40,7 +42,7 @@ class Exchange:
         self.body: io.BufferedReader | None = None
         if "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH"):
             self.body = environ["wsgi.input"] = io.BufferedReader(Body(environ))
-            environ["wsgi.input_terminated"] = True
+            environ["wsgi.input_terminated"] = "HTTP_TRANSFER_ENCODING" in environ
         environ.pop("wsgi.file_wrapper", None)  # it would send a file past send()
 
     def start(
@@ -77,8 +79,9 @@ class Exchange:
     def end(self) -> None:
         watchdog.leave()
         if self.body:  # a connection that is closed with unread data takes the response back
-            while self.body.tell() < UNREAD and self.body.read(2**16):
-                pass
+            with suppress(OSError):
+                while self.body.tell() < UNREAD and self.body.read(2**16):
+                    pass
         access_log.write(access, self.environ, self.uri, self.status, self.sent, perf_counter() - self.began)
 
 
@@ -107,21 +110,19 @@ class Body(io.RawIOBase):
         if self.is_expected:
             os.write(uwsgi.connection_fd(), b"HTTP/1.1 100 Continue\r\n\r\n")
             self.is_expected = False
-        try:
-            if not self.chunked:
-                part: bytes = self.source.read(size)
-                return part
-            part, self.rest = self.rest or uwsgi.chunked_read(), b""
-        except OSError:  # the client has gone: an app takes an early end for that
-            return b""
-        part, self.rest = part[:size], part[size:]
-        return part
+        if not self.chunked:
+            whole: bytes = self.source.read(size)
+            return whole
+        part: bytes = self.rest or uwsgi.chunked_read()
+        self.rest = part[size:]
+        return part[:size]
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     if "REQUEST_METHOD" not in environ or "SERVER_PROTOCOL" not in environ:  # uWSGI passes on what is not HTTP
-        start_response("400 Bad Request", [("Content-Length", "0")])
-        return ()
+        return refuse("400 Bad Request", start_response)
+    if len(environ) > MAX_VARIABLES:
+        return refuse("431 Request Header Fields Too Large", start_response)
     exchange = Exchange(environ, start_response)
     watchdog.enter(exchange)
     try:
@@ -129,6 +130,11 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     except BaseException:
         exchange.end()
         raise
+
+
+def refuse(status: str, start_response: StartResponse) -> Iterable[bytes]:
+    start_response(status, [("Content-Length", "0")])
+    return ()
 
 
 def start_worker() -> None:
