@@ -16,6 +16,7 @@ from werkzeug.test import Client
 
 from chassis.db.revisions import Revisions
 from chassis.observe import request_id
+from chassis.web.prefix import Prefix
 from devserver import database, debugger, dependencies, layer, libraries, live, page, sources, sql, waiting
 from devserver.state import Stamp, State
 
@@ -185,6 +186,10 @@ def app(tmp_path):
     def download():
         return "<!doctype html><html></html>", {"Content-Disposition": "attachment"}
 
+    @app.get("/file")
+    def file():
+        return "<!doctype html><html></html>", {"Content-Disposition": "inline; filename=index.html"}
+
     @app.get("/json")
     def json():
         return {"html": "</body>"}
@@ -207,6 +212,10 @@ def test_a_page_gets_the_script_and_is_not_kept(app):
     assert answer.headers["Cache-Control"] == "no-store"
     assert "ETag" not in answer.headers
     assert int(answer.headers["Content-Length"]) == len(answer.data)
+
+
+def test_a_page_that_is_sent_as_a_file_gets_it_too(app):
+    assert b'data-stamp="7.' in app.test_client().get("/file").data
 
 
 @pytest.mark.parametrize("path", ["/fragment", "/stream", "/download", "/json"])
@@ -253,6 +262,11 @@ def test_an_error_is_text_for_who_asks_for_no_html(app, accept, kind):
     answer = app.test_client().post("/fail", headers={"Accept": accept})
     assert answer.content_type.startswith(kind)
     assert "ValueError" in answer.text
+
+
+def test_an_error_of_a_service_below_a_path_is_a_page_too(app):
+    app.wsgi_app.app = Prefix(app.wsgi_app.app, "/shop")
+    assert "ValueError" in app.test_client().post("/shop/fail", headers=HTML).text
 
 
 def test_an_error_outside_the_apps_own_care_is_a_page_too(app, tmp_path):

@@ -134,7 +134,7 @@ class Answer:
             and self.header("content-type").startswith("text/html")
             and bool(self.header("content-length"))
             and not self.header("content-encoding")
-            and not self.header("content-disposition")
+            and not self.header("content-disposition").startswith("attachment")
             and environ.get("HTTP_SEC_FETCH_DEST", "document") in ("document", "iframe", "frame")
         )
 

@@ -24,8 +24,8 @@ class Prefix:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path == self.prefix or path.startswith(f"{self.prefix}/"):
-            inner = path.removeprefix(self.prefix)
-            environ = environ | {"SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + self.prefix, "PATH_INFO": inner}
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self.prefix
+            environ["PATH_INFO"] = path.removeprefix(self.prefix)
         return self.app(environ, start_response)
 
 
