@@ -308,10 +308,12 @@ def wait_until(what: str, state: Callable[[], Any], seconds: float = 30.0) -> An
 
 
 def copy_tree(directory: Path) -> Path:
-    """Copies the tree as git sees it, edits included: what a fresh clone of it would be."""
+    """Copies the tree as git sees it, edits included: what a fresh clone of it would be, and what npm built in it."""
     for name in git.files():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, directory / name)
+    for built in (*ROOT.glob("services/*/ui/dist"), *ROOT.glob("services/*/src/*/static/ui")):
+        shutil.copytree(built, directory / built.relative_to(ROOT), dirs_exist_ok=True)
     return directory
 
 
