@@ -56,7 +56,7 @@ WHAT_NEXT = {
     "worker": "Its work is in services/{name}/src/{name}/main.py.",
     "script": "Its work is in services/{name}/src/{name}/main.py; `make run s={name}` does it here, "
     "`docker compose run --rm {name}` in production.",
-    "static": "Its page is services/{name}/src/{name}/templates/index.html.",
+    "static": "Its page is services/{name}/src/{name}/static/index.html, or what npm builds in services/{name}/ui.",
 }
 
 

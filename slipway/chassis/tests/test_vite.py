@@ -34,7 +34,7 @@ def root(tmp_path):
 def test_the_tags_name_each_file_once_and_every_one_is_kept_for_a_year(root, settings):
     client = made(root, settings, "production").test_client()
     page = client.get("/src/main.js").text
-    tags = re.findall(r'<(link|script) (?:rel|type)="(\w+)" (?:href|src)="(\S+\.[0-9a-f]{8}\.\w+)">', page)
+    tags = re.findall(r'<(link|script) (?:rel|type)="(\w+)" (?:href|src)="(\S+/assets/\w+-[\w-]{8}\.\w+)">', page)
     assert [kind for _, kind, _ in tags] == ["stylesheet", "modulepreload", "module"]
     assert len({url for _, _, url in tags}) == len(tags)
     for _, _, url in tags:
@@ -45,9 +45,9 @@ def test_the_tags_name_each_file_once_and_every_one_is_kept_for_a_year(root, set
 
 def test_a_published_bundle_keeps_its_names(root, tmp_path):
     publish.publish({"": root / "static"}, tmp_path / "published")
-    named = {path.name for path in BUILT.iterdir() if path.is_file()}
+    named = {path.name for path in (BUILT / "assets").iterdir()}
     assert len(named) >= 5
-    assert named <= {path.name for path in (tmp_path / "published/ui").iterdir()}
+    assert named <= {path.name for path in (tmp_path / "published/ui/assets").iterdir()}
 
 
 def test_production_without_a_bundle_does_not_start_and_says_what_to_do(tmp_path, settings):
@@ -88,8 +88,8 @@ def test_production_takes_nothing_from_a_dev_server(root, settings):
 
 def test_the_development_server_leaves_the_bundles_source_to_vite_and_sees_what_is_built(tmp_path):
     service = tmp_path / "services/web"
-    for name in ("ui/src/main.js", "src/web/static/ui/main.6d373ba3.js"):
+    for name in ("ui/src/main.js", "src/web/static/ui/assets/main-DdHI5POo.js"):
         (service / name).parent.mkdir(parents=True)
         (service / name).touch()
     assert list(Sources(tmp_path, service).changes()) == []
-    assert [Path(path).name for path in Sources(tmp_path, service).seen] == ["main.6d373ba3.js"]
+    assert [Path(path).name for path in Sources(tmp_path, service).seen] == ["main-DdHI5POo.js"]

@@ -9,7 +9,7 @@ from slipway.proofs.harness import ROOT, Stack, copy_tree, ports, started, uniqu
 
 BUNDLE = ROOT / "slipway/chassis/tests/bundle"
 YEAR = "public, max-age=31536000, immutable"
-RECIPE = (ROOT / "docs/frontend.md").read_text()
+RECIPE = (ROOT / "docs/frontend.md").read_text().partition("## A bundle in a page of a service")[2]
 
 
 def block(language):
@@ -49,12 +49,12 @@ def test_each_file_of_the_bundle_is_served_by_the_proxy_compressed_and_kept_for_
         tags = re.findall(r'(?:href|src)="(/static/ui/[^"]+)"', page.text)
         assert len(tags) == 3
         production.compose("kill", "web-a", "web-b")  # so that only the proxy can answer
-        for path in sorted(each for each in (BUNDLE / "built").iterdir() if each.is_file()):
-            answer = client.get(f"/static/ui/{path.name}", headers={"Accept-Encoding": "gzip"})
+        for path in sorted((BUNDLE / "built/assets").iterdir()):
+            answer = client.get(f"/static/ui/assets/{path.name}", headers={"Accept-Encoding": "gzip"})
             assert (answer.status_code, answer.headers["cache-control"]) == (200, YEAR)
             assert answer.content == path.read_bytes()
             tags = [url for url in tags if not url.endswith(path.name)]
         assert tags == []
-        main = next((BUNDLE / "built").glob("main.*.js")).name
-        answer = client.get(f"/static/ui/{main}", headers={"Accept-Encoding": "zstd"})
+        main = next((BUNDLE / "built/assets").glob("main-*.js")).name
+        answer = client.get(f"/static/ui/assets/{main}", headers={"Accept-Encoding": "zstd"})
         assert answer.headers["content-encoding"] == "zstd"

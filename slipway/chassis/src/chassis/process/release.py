@@ -1,7 +1,7 @@
 """What a release does once, before its first replica: `python -m chassis.process.release /srv/static`.
 
 It publishes its static files where the proxy serves them from, then runs its migrations. If publishing fails, the app
-still serves its own files, so only a failed migration stops the release.
+still serves its own files, so only a failed migration stops the release, or a UI that was not built for it.
 """
 
 import logging
@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from chassis.observe.exits import settings_or_exit
-from chassis.web import publish
+from chassis.observe.exits import CONFIG, fail, settings_or_exit
+from chassis.web import bundle, publish
 
 log = logging.getLogger("release")
 
@@ -18,10 +18,16 @@ log = logging.getLogger("release")
 def main(root: str) -> None:
     settings, service = settings_or_exit(), os.environ["SERVICE"]
     package = publish.package(service)
+    if bundle.has_project(package) and not (package / "app.py").exists():  # a UI alone, which can't serve without
+        try:
+            bundle.check(bundle.built(package), settings.url_prefix)
+        except bundle.BundleError as error:
+            fail(CONFIG, str(error))
     # Each service's folder holds the paths of its URLs.
-    target = Path(f"{root}/{service}{settings.url_prefix}/static")
+    target = Path(f"{root}/{service}{settings.url_prefix}")
+    folders = {"static": package / "static", "static/chassis": publish.OWN}
     try:
-        new = publish.publish({"": package / "static", "chassis": publish.OWN}, target)
+        new = publish.publish(folders, target, bundle.built(package))
         log.info("static files published", extra={"new": new})
     except OSError as error:
         log.warning("static files can't be published, so the app serves its own: %s", error)

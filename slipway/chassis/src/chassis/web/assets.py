@@ -12,6 +12,7 @@ from flask import Blueprint, Flask, current_app, g, request
 from werkzeug.security import safe_join
 from werkzeug.wrappers import Response
 
+from chassis.web.bundle import BUNDLED
 from chassis.web.publish import HASHED, OWN, digest, hashed
 
 YEAR = 365 * 24 * 3600  # seconds
@@ -54,7 +55,7 @@ def _take_digest(endpoint: str | None, values: dict[str, Any] | None) -> None:
 def _cache(response: Response) -> Response:
     if request.endpoint in ENDPOINTS and response.status_code in (200, 206, 304):
         filename = (request.view_args or {})["filename"]
-        if HASHED(filename) or g.get("asked_for") == _digest(request.endpoint, filename):
+        if BUNDLED(filename) or g.get("asked_for") == _digest(request.endpoint, filename):
             response.headers["Cache-Control"] = f"public, max-age={YEAR}, immutable"
         else:
             response.headers["Cache-Control"] = "no-cache"

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from chassis.web.bundle import BUNDLED
+
 OWN = Path(__file__).with_name("static")  # the chassis's
 KEPT = 30 * 24 * 3600  # seconds that a published file outlives its release
 HASHED = re.compile(r"(.+)\.([0-9a-f]{8})(\.[^./]+)?").fullmatch
@@ -50,27 +52,33 @@ def _digest(path: Path, modified: int) -> str:
 
 def hashed(folder: Path, filename: str) -> str:
     """`flags/n.svg` as `flags/n.1a2b3c4d.svg`; unchanged if a bundler has hashed it, or there is no such file."""
-    if HASHED(filename) or not (found := digest(folder / filename)):
+    if BUNDLED(filename) or not (found := digest(folder / filename)):
         return filename
     name = PurePosixPath(filename)
     return str(name.with_name(f"{name.stem}.{found}{name.suffix}"))
 
 
-def publish(folders: dict[str, Path], target: Path) -> int:
-    """Copies each folder below its name, with hashed names, compressed too if smaller; returns how many are new.
+def publish(folders: dict[str, Path], target: Path, bundle: Path | None = None) -> int:
+    """Copies each folder below its name, with hashed names, and the files of a bundle that have one already.
 
-    Files are added and never changed. A file that has been in no release for KEPT seconds is removed: its modification
-    time is when a release last had it, or when the next release took over.
+    Each is compressed too if that is smaller. Returns how many are new. A file that has been in no release for KEPT
+    seconds is removed: its modification time is when a release last had it, or when the next release took over.
     """
     now, current, new = int(time.time()), set(), 0
     latest = max(_times(target).values(), default=0)
-    for name, folder in folders.items():
-        for path in sorted(filter(Path.is_file, folder.rglob("*"))):
-            place = target / name / hashed(folder, path.relative_to(folder).as_posix())
-            if not place.exists():
-                _write(place, path.read_bytes())
-                new += 1
-            current |= {place, *(place.with_name(place.name + suffix) for suffix in COMPRESSORS)}
+    sources = {
+        target / name / hashed(folder, file): folder / file
+        for name, folder in folders.items()
+        for file in _files(folder)
+    }
+    if bundle:
+        sources |= {target / file: bundle / file for file in _files(bundle) if BUNDLED(file)}
+    for place, source in sources.items():
+        data = source.read_bytes()
+        if not place.exists() or place.read_bytes() != data:  # a bundler's hash may miss a change
+            _write(place, data)
+            new += 1
+        current |= {place, *(place.with_name(place.name + suffix) for suffix in COMPRESSORS)}
     for path, seen in _times(target).items():
         if path in current:
             os.utime(path, (now, now))
@@ -81,6 +89,10 @@ def publish(folders: dict[str, Path], target: Path) -> int:
     return new
 
 
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def _times(directory: Path) -> dict[Path, int]:
     return {path: int(path.stat().st_mtime) for path in directory.rglob("*") if path.is_file()}
 
@@ -89,6 +101,8 @@ def _write(place: Path, data: bytes) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     compressed = {suffix: compress(data) for suffix, compress in COMPRESSORS.items()}
     smaller = {suffix: each for suffix, each in compressed.items() if len(each) < len(data)}
+    for suffix in compressed.keys() - smaller.keys():
+        place.with_name(place.name + suffix).unlink(missing_ok=True)
     for suffix, contents in {**smaller, "": data}.items():  # the file itself last: it shows that all are there
         unfinished = place.with_name(f".{place.name}.{os.getpid()}")
         unfinished.write_bytes(contents)

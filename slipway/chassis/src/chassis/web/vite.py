@@ -14,6 +14,7 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from chassis.settings import Settings
+from chassis.web.bundle import BundleError
 
 FOLDER, MANIFEST = "ui", ".vite/manifest.json"
 
@@ -22,10 +23,6 @@ Chunk = dict[str, Any]
 SCRIPT = Markup('<script type="module" src="{}"></script>')
 PRELOAD = Markup('<link rel="modulepreload" href="{}">')
 STYLE = Markup('<link rel="stylesheet" href="{}">')
-
-
-class BundleError(Exception):
-    """There is no bundle, or it lacks that part."""
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -61,7 +58,7 @@ def _with_imports(manifest: dict[str, Chunk], name: str, seen: set[str]) -> Iter
 
 
 def _url(file: str) -> str:
-    return url_for("static", filename=f"{FOLDER}/{file}")
+    return url_for("static", filename=f"{FOLDER}/") + file  # its own name, by which chunks import it
 
 
 def _manifest(app: Flask) -> dict[str, Chunk]:

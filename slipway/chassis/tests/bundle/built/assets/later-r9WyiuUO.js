@@ -1,0 +1,1 @@
+import{t as e}from"./shared-BGAdLrJh.js";var t=new URL(`pic-DWJnSF1y.svg`,import.meta.url).href;function n(){let n=document.createElement(`img`);n.src=t,n.alt=e(`late`),document.body.append(n)}export{n as show};

@@ -1,0 +1,1 @@
+import{t as e}from"./shared-BGAdLrJh.js";console.log(e(`another`));

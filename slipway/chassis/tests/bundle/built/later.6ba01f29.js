@@ -1,1 +1,0 @@
-import{t as e}from"./shared.4601d2eb.js";var t=new URL(`pic.d6267485.svg`,import.meta.url).href;function n(){let n=document.createElement(`img`);n.src=t,n.alt=e(`late`),document.body.append(n)}export{n as show};

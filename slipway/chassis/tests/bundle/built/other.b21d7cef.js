@@ -1,1 +1,0 @@
-import{t as e}from"./shared.4601d2eb.js";console.log(e(`another`));
