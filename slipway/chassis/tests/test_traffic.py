@@ -31,7 +31,7 @@ def replica(settings, tmp_path):
         health.init_app(app, given)
         client = app.test_client()
         client.lost, client.word, client.hangs = None, None, None
-        (checked,) = (each for each in app.extensions["checks"].checkers if each.__name__ == "database")
+        (checked,) = (each for each in app.extensions["health"].checks.checkers if each.__name__ == "database")
         real = checked.check
 
         def check():
@@ -44,7 +44,7 @@ def replica(settings, tmp_path):
             return (False, client.word) if client.word else real()
 
         checked.check = check
-        client.state = app.extensions["health"]["traffic"]
+        client.state = app.extensions["health"].traffic
         made.append(client)
         return client
 
@@ -167,7 +167,7 @@ def test_it_goes_on_looking_while_no_request_gets_a_thread(replica, monkeypatch)
     client = replica()
     assert wanted(client)
     seen = threading.Event()
-    client.state.checks = lambda: [health.Bounded(lambda: (seen.set(), ""), "database")]
+    client.state.checks = lambda: [traffic.Bounded(lambda: (seen.set(), ""), "database")]
     assert seen.wait(5)
 
 

@@ -1,4 +1,4 @@
-"""`/api/docs`: the OpenAPI document as a page, with an example and a curl line for every operation."""
+"""`/api/openapi.json` of a Flask app, and `/api/docs`: the same as a page, with an example and a curl line each."""
 
 import json
 import re
@@ -6,9 +6,16 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, Flask, current_app, render_template, request
+from flask import Blueprint, Flask, current_app, jsonify, render_template, request
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import IntegerConverter
+from werkzeug.wrappers import Response
 
 from chassis.web import openapi
+
+MAX_ID = 2**63 - 1  # of Postgres's bigint
+# The schemas of path parameters, by the converter's name in the route.
+PATH_SCHEMAS = {"id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}}
 
 # The values in an example where a schema has none of its own.
 SAMPLES = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "null": None}
@@ -22,18 +29,53 @@ BOUNDS = {
 }
 
 blueprint = Blueprint("api_docs", __name__)
+openapi_blueprint = Blueprint("openapi", __name__)
+
+
+class ID(IntegerConverter):
+    """`<id:name>` in a route: a positive bigint; any other text is a 404, never a database error."""
+
+    regex = r"[1-9][0-9]{0,18}"
+
+    def to_python(self, value: str) -> int:
+        # Not by `max`, which makes Werkzeug answer 405 where the route has several methods.
+        if (number := int(value)) > MAX_ID:
+            raise NotFound
+        return number
 
 
 def init_app(app: Flask) -> None:
+    app.url_map.converters["id"] = ID
+    app.register_blueprint(openapi_blueprint)
     app.jinja_env.filters["kind"] = kind
     app.register_blueprint(blueprint)
 
 
+@openapi_blueprint.get(openapi.PATH)
+def serve() -> Response:
+    return jsonify(document())
+
+
+def document() -> dict[str, Any]:
+    return openapi.document(_routes(current_app), request.script_root)
+
+
+def _routes(app: Flask) -> Iterable[openapi.Route]:
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions[rule.endpoint]
+        if hasattr(view, "operation"):
+            method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"}))
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+            named = re.findall(r"<(?:(\w+):)?(\w+)>", rule.rule)
+            schemas = {name: PATH_SCHEMAS.get(converter, {"type": "string"}) for converter, name in named}
+            yield openapi.Route(method, path, schemas, view)
+
+
 @blueprint.get("/api/docs")
 def page() -> str:
-    document = openapi.document(current_app)
-    schemas = document["components"]["schemas"]
-    return render_template("chassis/api.html", operations=list(operations(document)), schemas=schemas)
+    whole = document()
+    schemas = whole["components"]["schemas"]
+    return render_template("chassis/api.html", operations=list(operations(whole)), schemas=schemas)
 
 
 def operations(document: dict[str, Any]) -> Iterable[dict[str, Any]]:

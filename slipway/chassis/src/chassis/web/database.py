@@ -2,60 +2,25 @@
 
 import importlib
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any
 
-import psycopg2.errors
 import sqlalchemy
 from flask import Flask, current_app, g
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wrappers import Response
 
 from chassis.db import engine, waits
-from chassis.db.absence import Absence
-from chassis.db.revisions import Revisions
 from chassis.observe import timeseries
 from chassis.settings import Settings
-from chassis.web import checks, errors, health
+from chassis.web import errors, health, postgres
 
 REPORT_TIMEOUT = 1.0  # seconds
 
 
-class Database:
-    """`app.extensions["database"]`: an engine for requests, and a separate connection for readiness.
-
-    The state of a pool that is busy with requests says nothing about the database.
-    """
-
-    def __init__(self, settings: Settings, revisions: Revisions) -> None:
-        self.revisions, self.absence = revisions, Absence()
-        self.engine = engine.create_engine(settings, self.absence)
-        self.aside = engine.create_engine(settings, pool_size=1)
-
-    def dispose(self) -> None:
-        self.engine.dispose()
-        self.aside.dispose()
-
-    def is_ready(self) -> tuple[bool, str]:
-        """The check `database`: it answers, and has this release's revision or a later one."""
-        begun = monotonic()
-        statement = "SELECT version_num FROM alembic_version" if self.revisions.known else "SELECT 1"
-        try:
-            with waits.within(checks.TIMEOUT), self.aside.connect() as connection:
-                start = perf_counter()
-                rows = connection.execute(sqlalchemy.text(statement)).scalars().all()
-                timeseries.count_ping(perf_counter() - start)
-        except ProgrammingError:  # no such table: not migrated at all
-            rows = []
-        except SQLAlchemyError as error:
-            timeseries.count_lost_ping()
-            self.absence.note(begun, silent=not waits.has_answered(error))
-            raise
-        self.absence.end()
-        if self.revisions.behind(set(rows)):
-            return False, "migrations are pending"
-        return True, "answers"
+class Database(postgres.Database):
+    """`app.extensions["database"]`."""
 
     def report(self) -> dict[str, Any]:
         """A round trip, and the revisions that the database has and this code needs."""
@@ -83,15 +48,14 @@ class Database:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """A request's session is closed when the request ends. Migrations lie beside `src`, as in every service."""
-    database = Database(settings, Revisions(Path(app.root_path).parents[1] / "migrations"))
+    """A request's session is closed when the request ends."""
+    database = Database(settings, Path(app.root_path))
     app.extensions["database"] = database
     health.add_checks(app, {"database": database.is_ready})
     app.teardown_appcontext(_close_session)
     app.shell_context_processor(_names_for_the_shell)
-    app.register_error_handler(sqlalchemy.exc.OperationalError, _unavailable)
-    app.register_error_handler(sqlalchemy.exc.TimeoutError, _unavailable)
-    app.register_error_handler(sqlalchemy.exc.InternalError, _read_only)
+    for each in postgres.ERRORS:
+        app.register_error_handler(each, _unavailable)
 
 
 def session() -> engine.Session:
@@ -127,13 +91,7 @@ def _close_session(error: BaseException | None) -> None:
 
 
 def _unavailable(error: Exception) -> Response:
+    if not postgres.is_unavailable(error):
+        raise error
     current_app.logger.warning("the database is unavailable: %s", waits.reason(error))
-    busy = ServiceUnavailable("The database does not answer. Try again in a moment.", retry_after=2)
-    return errors.answer(busy)
-
-
-def _read_only(error: sqlalchemy.exc.InternalError) -> Response:
-    """Answers 503 to writes that are refused while `make upgrade-postgres` copies the rows."""
-    if isinstance(error.orig, psycopg2.errors.ReadOnlySqlTransaction):
-        return _unavailable(error)
-    raise error
+    return errors.answer(ServiceUnavailable(postgres.UNAVAILABLE, retry_after=postgres.RETRY_AFTER))

@@ -4,16 +4,25 @@ from typing import Any
 
 from flask import Flask, current_app, render_template, request
 from jinja2 import TemplateNotFound
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 from werkzeug.wrappers import Response
 
 from chassis.observe import request_id
+from chassis.web import problems
+from chassis.web.problems import Refused
 
 
 def init_app(app: Flask) -> None:
     """A service's `templates/error.html` gets `code`, `name`, `description` and `request_id`."""
     app.config["PROPAGATE_EXCEPTIONS"] = False  # in debug mode too, the answer is made here
     app.register_error_handler(HTTPException, answer)
+    app.register_error_handler(Refused, refuse)
+
+
+def refuse(error: Refused) -> Response:
+    refused = default_exceptions[error.status](error.detail)
+    refused.errors = error.errors  # type: ignore[attr-defined] # which `problem` looks for
+    return answer(refused)
 
 
 def answer(error: HTTPException) -> Response:
@@ -23,7 +32,7 @@ def answer(error: HTTPException) -> Response:
         return response
     if wants_json():
         response.data = current_app.json.dumps(problem(error))
-        response.content_type = "application/problem+json"
+        response.content_type = problems.MEDIA_TYPE
     else:
         response.data = page(error)
     if (error.code or 0) >= 500:
@@ -38,17 +47,7 @@ def wants_json() -> bool:
 
 
 def problem(error: HTTPException) -> dict[str, Any]:
-    """RFC 9457's members, the request id, and `errors` if the error carries some."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": error.name,
-        "status": error.code,
-        "detail": error.description,
-        "request_id": request_id.current(),
-    }
-    if errors := getattr(error, "errors", None):
-        body["errors"] = errors
-    return body
+    return problems.problem(error.code or 500, error.description, error.name, getattr(error, "errors", ()))
 
 
 def page(error: HTTPException) -> str:

@@ -4,7 +4,7 @@ from flask import Flask
 
 from chassis.observe import request_id
 from chassis.settings import Settings
-from chassis.web import api_docs, assets, errors, health, metrics, openapi, prefix, security, status
+from chassis.web import api_docs, assets, errors, health, metrics, prefix, security, status
 
 
 def setup(app: Flask, settings: Settings) -> None:
@@ -20,7 +20,6 @@ def setup(app: Flask, settings: Settings) -> None:
     metrics.init_app(app)
     assets.init_app(app)
     status.init_app(app, settings)
-    openapi.init_app(app)
     api_docs.init_app(app)
     prefix.init_app(app, settings)
     request_id.init_app(app)  # the last to wrap is the outermost: every answer carries the id

@@ -3,14 +3,14 @@
 msgspec stops at the first error; a person who fills in a form, and a program, want all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
-from flask import request
 from msgspec import inspect
-from werkzeug.exceptions import BadRequest, UnprocessableEntity, UnsupportedMediaType
+
+from chassis.web.problems import Refused
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -19,15 +19,17 @@ MAX_ERRORS = 20
 MAX_NAME = MAX_REASON = 200  # characters
 
 
-class Invalid(UnprocessableEntity):
+class Invalid(Refused):
     """422; `by_field` maps a field's name (None: the whole input) to what is wrong, a full sentence."""
 
+    status = 422
+
     def __init__(self, by_field: dict[str | None, str]) -> None:
-        self.by_field = by_field
-        self.errors = [pointer(name, detail) for name, detail in islice(by_field.items(), MAX_ERRORS)]
+        errors = [pointer(name, detail) for name, detail in islice(by_field.items(), MAX_ERRORS)]
         count = "One value is" if len(by_field) == 1 else f"{len(by_field)} values are"
-        more = len(by_field) - len(self.errors)
+        more = len(by_field) - len(errors)
         super().__init__(f"{count} not valid." + (f" {more} of them are not named here." if more else ""))
+        self.by_field, self.errors = by_field, errors
 
 
 def check(kind: type[T], values: Mapping[str, Any], *, strict: bool = True) -> T:
@@ -49,32 +51,45 @@ def check(kind: type[T], values: Mapping[str, Any], *, strict: bool = True) -> T
     return kind(**valid)
 
 
-def body() -> dict[str, Any]:
-    """The request's JSON object. Raises 415 and 400, and Invalid for JSON of another kind."""
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType("Send the body as application/json.")
+def decode(media_type: str, data: bytes) -> dict[str, Any]:
+    """A body that must be a JSON object. Raises Refused (415, 400), and Invalid for JSON of another kind."""
+    if media_type != "application/json":
+        raise Refused("Send the body as application/json.", 415)
     try:
-        value = msgspec.json.decode(request.get_data())
+        value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The body is not JSON: {error}.") from None
+        raise Refused(f"The body is not JSON: {error}.") from None
     except RecursionError:
-        raise BadRequest("The body is nested too deeply.") from None
+        raise Refused("The body is nested too deeply.") from None
     if not isinstance(value, dict):
         raise Invalid({None: "The body must be an object."})
     return value
 
 
-def query(kind: type[T]) -> T:
+def parameters(kind: type[T], given: Mapping[str, Sequence[str]]) -> T:
     """The query's parameters as a `kind`, without those that it does not know. Raises Invalid."""
-    known = [each.encode_name for each in msgspec.structs.fields(kind)]
-    given = {name: request.args.getlist(name) for name in known if name in request.args}
+    known = [each.encode_name for each in msgspec.structs.fields(kind) if each.encode_name in given]
     try:
-        if repeated := [name for name, values in given.items() if len(values) > 1]:
+        if repeated := [name for name in known if len(given[name]) > 1]:
             raise Invalid(dict.fromkeys(repeated, "This must be given once."))
-        return check(kind, {name: value for name, (value,) in given.items()}, strict=False)
+        return check(kind, {name: given[name][0] for name in known}, strict=False)
     except Invalid as error:
         error.errors = [{"parameter": name or "", "detail": text} for name, text in error.by_field.items()]
         raise
+
+
+def body() -> dict[str, Any]:
+    """The JSON object of Flask's request, see `decode`."""
+    from flask import request
+
+    return decode(request.mimetype, request.get_data())
+
+
+def query(kind: type[T]) -> T:
+    """The parameters of Flask's request, see `parameters`."""
+    from flask import request
+
+    return parameters(kind, dict(request.args.lists()))
 
 
 def pointer(name: str | None, detail: str) -> dict[str, str]:
