@@ -26,7 +26,7 @@ FROM pg_stat_user_tables WHERE relname <> 'alembic_version' ORDER BY relname \ge
 
 def shell(s: str = "") -> int:
     """Opens a Python shell with the app, its session and its models."""
-    with place.find(service := inventory.find(s)) as here:
+    with place.find(service := of_flask(s, "shell", 'make run s={name} cmd="python"')) as here:
         return place.call(here.app(*migrated(here, service), "flask", "shell"))
 
 
@@ -66,6 +66,15 @@ def with_database(name: str) -> Service:
     service = inventory.find(name)
     if not service.database:
         raise Stop(f"the service {service.name} has no database")
+    return service
+
+
+def of_flask(name: str, verb: str, instead: str) -> Service:
+    """Finds the service. Raises Stop if its app is not Flask's, whose commands these are."""
+    service = inventory.find(name)
+    if service.kind not in inventory.FLASK:
+        instead = instead.format(name=service.name, url=service.dev_url)
+        raise Stop(f"make {verb} asks a Flask app, and {service.name} is of the kind {service.kind}: {instead}")
     return service
 
 
@@ -124,13 +133,15 @@ def as_owner(service: Service) -> list[str]:
 
 def seed(s: str = "") -> int:
     """Adds sample data to the development database."""
+    of_flask(s, "seed", 'make run s={name} cmd="python -m {name}.seed", a module of your own')
     with in_development(service := with_database(s)) as here:
         return place.call(here.app(*migrated(here, service), "flask", "seed"))
 
 
 def routes(s: str = "") -> int:
     """Prints the app's routes."""
-    service = replace(inventory.find(s), database=False)  # which it does not query
+    service = of_flask(s, "routes", "{url}/api/openapi.json, while `make dev` runs, lists what an ASGI service answers")
+    service = replace(service, database=False)  # which it does not query
     with in_development(service, 'production runs here; make run cmd="flask routes" asks it') as here:
         return place.call(here.app("flask", "routes", "--sort", "rule", database=False))
 

@@ -20,7 +20,7 @@ from slipway.commands.shared.compose import last_line
 from slipway.commands.shared.inventory import Service
 from slipway.commands.shared.stop import Stop
 
-WITH_DATABASE = ("web", "worker", "script")
+WITH_DATABASE = ("web", "asgi", "worker", "script")
 # Names that already mean something to compose, Postgres, Docker, Python or the tools.
 RESERVED = {
     "app", "backup", "base", "chassis", "chassis_testing", "compose", "conftest", "db", "dev", "devserver", "docker",
@@ -29,13 +29,14 @@ RESERVED = {
 }  # fmt: skip
 # Paths that belong to every service, or to the proxy.
 PATHS = {"_proxy", "api", "health", "metrics", "static", "version"}
-FRAMEWORKS = {"web": "flask", "static": "flask", "asgi": "asgi"}  # the chassis's extra of each kind
 HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def service(name: str = "", kind: str = "web", db: str = "", path: str = "", host: str = "") -> None:
+def service(
+    name: str = "", kind: str = "web", db: str = "", path: str = "", host: str = "", framework: str = ""
+) -> None:
     """Adds a service."""
-    answers = words(check(name, kind, db, path, host))
+    answers = words(check(name, kind, db, path, host, framework))
     git.refuse_unless_clean()
     with git.rewriting():
         git.git("checkout", templates.render(newest := templates.newest(), answers | {"template": newest}), "--", ".")
@@ -60,7 +61,7 @@ WHAT_NEXT = {
 }
 
 
-def check(name: str, kind: str, db: str, path: str, host: str) -> Service:
+def check(name: str, kind: str, db: str, path: str, host: str, framework: str) -> Service:
     """The service as it would be. Raises Stop for anything that could not work."""
     if not name:
         raise Stop("name is not set: make service name=billing")
@@ -68,6 +69,7 @@ def check(name: str, kind: str, db: str, path: str, host: str) -> Service:
         raise Stop(problem)
     if kind not in inventory.KINDS:
         raise Stop(f"kind is {kind!r}: it must be one of {', '.join(inventory.KINDS)}")
+    framework = check_framework(framework, kind)
     if db not in ("", "yes", "no"):
         raise Stop(f"db is {db!r}: it must be yes or no")
     database = db == "yes" or (kind == "web" and not db)
@@ -79,13 +81,24 @@ def check(name: str, kind: str, db: str, path: str, host: str) -> Service:
     host = check_host(host)
     path = check_path(path or ("/" if host else f"/{name}"), host) if serves else "/"
     port = max(each.port for each in inventory.all()) + 1
-    return Service(name, kind, path, host, database, port)
+    return Service(name, kind, framework, path, host, database, port)
+
+
+def check_framework(framework: str, kind: str) -> str:
+    if kind != "asgi" and framework:
+        raise Stop(f"framework is for the kind asgi; {kind} has {'Flask' if kind in inventory.FLASK else 'none'}")
+    if framework not in ("", *inventory.FRAMEWORKS):
+        raise Stop(f"framework is {framework!r}: it must be one of {', '.join(inventory.FRAMEWORKS)}")
+    return framework or (inventory.FRAMEWORKS[0] if kind == "asgi" else "")
 
 
 def words(service: Service) -> dict[str, str | bool | int]:
     named = ("name", "kind", "database", "path", "host", "port", "serves", "prefix")
-    extras = filter(None, ["database" if service.database else "", FRAMEWORKS.get(service.kind)])
-    given = {name: getattr(service, name) for name in named}
+    framework = check_framework(service.framework, service.kind)  # an older service names none
+    extras = filter(
+        None, ["database" if service.database else "", "flask" if service.kind in inventory.FLASK else framework]
+    )
+    given = {name: getattr(service, name) for name in named} | {"framework": framework}
     return given | {"project": rename.current(ROOT), "extras": ",".join(extras)}
 
 

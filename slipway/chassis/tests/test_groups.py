@@ -51,13 +51,32 @@ class Plain(Settings):
     uses_database = uses_secret_key = False
 Chassis(None, Plain())
 """
+SANIC = ASGI.replace(
+    "Chassis(None, Plain())",
+    """
+from chassis.web.sanic import setup
+from sanic import Sanic
+setup(Sanic("plain", configure_logging=False), Plain())
+""",
+)
+FASTAPI = ASGI.replace(
+    "Chassis(None, Plain())",
+    """
+from chassis.web.fastapi import setup
+from fastapi import FastAPI
+setup(FastAPI(), Plain())
+""",
+)
+FLASK_OR_DATABASE = {"flask", "werkzeug", "jinja2", "sqlalchemy", "psycopg2", "alembic"}
 
 
 @pytest.mark.parametrize(
     ("app", "foreign"),
     [
-        pytest.param(FLASK, {"sqlalchemy", "psycopg2", "alembic", "sanic"}, id="without a database"),
-        pytest.param(ASGI, {"flask", "werkzeug", "jinja2", "sqlalchemy", "psycopg2", "alembic"}, id="asgi"),
+        pytest.param(FLASK, {"sqlalchemy", "psycopg2", "alembic", "sanic", "fastapi"}, id="without a database"),
+        pytest.param(ASGI, FLASK_OR_DATABASE, id="asgi"),
+        pytest.param(SANIC, FLASK_OR_DATABASE | {"fastapi", "starlette", "pydantic"}, id="sanic"),
+        pytest.param(FASTAPI, FLASK_OR_DATABASE | {"sanic", "uvicorn"}, id="fastapi"),
     ],
 )
 def test_a_service_imports_nothing_that_it_does_not_use(app, foreign):

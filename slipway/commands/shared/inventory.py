@@ -12,6 +12,8 @@ from slipway.commands.shared import dotenv
 from slipway.commands.shared.stop import Stop
 
 KINDS = ("web", "asgi", "worker", "script", "static")
+FLASK = ("web", "static")  # the kinds whose framework it is
+FRAMEWORKS = ("sanic", "fastapi")  # of the kind asgi; the first is the default
 FIRST_PORT = 8000  # in development, for the first service; the others follow
 
 
@@ -21,6 +23,7 @@ class Service:
 
     name: str
     kind: str = "web"
+    framework: str = ""  # one of FRAMEWORKS, for the kind asgi
     path: str = "/"  # the path that the proxy routes to it
     host: str = ""  # its own, if it has one
     database: bool = True

@@ -30,6 +30,8 @@ def services(monkeypatch, *them):
 def test_two_services_fit_and_the_third_is_said_to_be_too_many_with_what_to_set(settings_file, monkeypatch):
     services(monkeypatch, *WEBS[:2], Service("alone", "asgi", database=False), Service("late", "script"))
     assert connections.problem() is None
+    services(monkeypatch, *WEBS[:2], Service("live", "asgi"))  # whose sessions have a thread each, too
+    assert "billing, live may open 108 connections together" in connections.problem()
     services(monkeypatch, *WEBS[:3])
     assert "billing, search may open 108 connections together, and Postgres takes 100" in connections.problem()
     assert "set DATABASE_CONNECTIONS=120 in .env" in connections.problem()

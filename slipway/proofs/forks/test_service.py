@@ -17,12 +17,21 @@ KINDS = {
     "shop": ["db=no"],
     "depot": ["host=depot.localhost"],
     "live": ["kind=asgi"],
+    "orders": ["kind=asgi", "db=yes"],
+    "flows": ["kind=asgi", "framework=fastapi", "db=yes"],
     "ui": ["kind=static", "path=/front"],
     "tick": ["kind=worker"],
     "ledger": ["kind=worker", "db=yes"],
     "report": ["kind=script"],
 }
-SERVED = {"billing": "/billing/", "shop": "/shop/", "live": "/live/", "ui": "/front/"}
+SERVED = {
+    "billing": "/billing/",
+    "shop": "/shop/",
+    "live": "/live/",
+    "orders": "/orders/",
+    "flows": "/flows/",
+    "ui": "/front/",
+}
 MB = 1_000_000
 # The existing environment: commands that only add or remove a service do not run its code.
 NOT_INSTALLED_AGAIN = ("--old-file=.venv/installed",)
@@ -66,7 +75,10 @@ def grown(fork):
         (["name=edge"], "edge is in compose/*.yaml already"),
         (["name=billing", "kind=cron"], "kind is 'cron': it must be one of"),
         (["name=billing", "db=perhaps"], "db is 'perhaps': it must be yes or no"),
-        (["name=billing", "kind=asgi", "db=yes"], "asgi comes without a database"),
+        (["name=billing", "kind=static", "db=yes"], "static comes without a database"),
+        (["name=billing", "framework=fastapi"], "framework is for the kind asgi; web has Flask"),
+        (["name=billing", "kind=worker", "framework=sanic"], "framework is for the kind asgi; worker has none"),
+        (["name=billing", "kind=asgi", "framework=django"], "framework is 'django': it must be one of sanic, fastapi"),
         (["name=billing", "path=/../etc"], "path is '/../etc': it must look like /billing"),
         (["name=billing", "path=/metrics"], "path /metrics lies in /metrics"),
         (["name=billing", "host=not_a_host"], "host is 'not_a_host': it must be a domain"),
@@ -119,7 +131,7 @@ def test_what_is_generated_is_formatted_linted_and_documented(grown):
 
 def test_the_one_whose_connections_are_too_many_for_postgres_says_so_and_what_to_set(grown):
     telling = [name for name in grown.said if "DATABASE_CONNECTIONS=120" in grown.said[name]]
-    assert telling == ["depot", "ledger"]
+    assert telling == ["depot"]
     assert "billing, depot, web may open 108 connections together, and Postgres takes 100" in grown.said["depot"]
 
 
@@ -183,7 +195,7 @@ def test_removed_services_leave_the_tree_as_it_was_before_them(grown):
     (grown.directory / "services/tick/NOTE").unlink()
     for name in KINDS:
         said = grown.make("service-remove", f"name={name}", "yes=1", *NOT_INSTALLED_AGAIN).stdout
-        assert ("the database" in said) == (name in ("billing", "depot", "ledger"))
+        assert ("the database" in said) == (name in ("billing", "depot", "orders", "flows", "ledger"))
         grown.commit(f"Remove {name}")
     left = grown.git("diff", "--name-only", grown.before, "HEAD", "--", ".", ":!slipway/templates").splitlines()
     locks = [locked(grown.git("show", f"{commit}:uv.lock")) for commit in (grown.before, "HEAD")]
@@ -257,9 +269,10 @@ def test_services_added_to_a_running_production_are_served_and_nothing_that_serv
     assert_each_is_served(running)
     with running.client() as client:
         assert "is up." in client.get("/").text
-        made = client.post("/billing/api/entries", json={"text": "kept"})
-        assert made.status_code == 201
-        assert "kept" in client.get("/billing/").text
+        for name in ("billing", "orders", "flows"):
+            made = client.post(f"/{name}/api/entries", json={"text": "kept"})
+            assert made.status_code == 201, name
+            assert "kept" in client.get(f"/{name}/api/entries").text
     began = {name: running.container(name)["State"]["StartedAt"] for name in ("db", "listener")}
     assert began == {name: running.began[name] for name in began}
 

@@ -1,6 +1,7 @@
 """The same service as an ASGI app."""
 
 import asyncio
+import logging
 import os
 from typing import Any
 
@@ -16,7 +17,9 @@ def create_app() -> Chassis:
 async def answer(scope: dict, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         while True:
-            await send({"type": f"{(await receive())['type']}.complete"})
+            event = (await receive())["type"]
+            logging.getLogger("served").info(event)
+            await send({"type": f"{event}.complete"})
     path, chunks = scope["path"], [b"x" * 2**20]
     if path == "/pid":
         chunks = [str(os.getpid()).encode()]

@@ -1,25 +1,61 @@
-"""Sends a request to an ASGI app, which is started and stopped as by its server."""
+"""A test client for an ASGI app, which is started and stopped as by its server."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
 if TYPE_CHECKING:
     from chassis.web.asgi import App, Message
 
+T = TypeVar("T")
+
+TIMEOUT = 60  # seconds
+
+
+class Client:
+    """`with Client(app) as client: client.get("/").json()`; the app's loop runs in a thread of its own."""
+
+    def __init__(self, app: "App") -> None:
+        self.app, self.loop, self.exits = app, asyncio.new_event_loop(), ExitStack()
+
+    def __enter__(self) -> Self:
+        running = threading.Thread(target=self.loop.run_forever, daemon=True)
+        running.start()
+        self.exits.callback(self.loop.close)
+        self.exits.callback(running.join)
+        self.exits.callback(self.loop.call_soon_threadsafe, self.loop.stop)
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
+        self.exits.callback(lambda: self.await_(self.http.aclose()))
+        lifespan = started(self.app)
+        self.await_(lifespan.__aenter__())
+        self.exits.callback(lambda: self.await_(lifespan.__aexit__(None, None, None)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.exits.close()
+
+    def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result, awaited in the app's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(TIMEOUT)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self.await_(self.http.request(method, path, **options))
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
+
 
 def get(app: "App", path: str, **headers: str) -> httpx.Response:
-    async def ask() -> httpx.Response:
-        async with (
-            started(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-        ):
-            return await client.get(path, headers=headers)
-
-    return asyncio.run(ask())
+    with Client(app) as client:
+        return client.get(path, headers=headers)
 
 
 @asynccontextmanager

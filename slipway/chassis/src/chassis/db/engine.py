@@ -1,5 +1,6 @@
 """SQLAlchemy for a threaded, forking, long-running process."""
 
+import logging
 import os
 import select
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from chassis.settings.secret_file import SecretFile
 P = ParamSpec("P")
 T = TypeVar("T")
 
+log = logging.getLogger("database")
+
 IDLE = 1.0  # seconds after which a pooled connection is tried before it is used
 
 
@@ -30,7 +33,15 @@ class Session(orm.Session):
     """Retries the first statement of a transaction on a new connection if its own turns out to be dead.
 
     A server that ends a session says so a moment later. By then nothing was committed, and nothing read.
+    Closing it does not raise, since the answer is complete: it must not be lost to a failed rollback.
     """
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except sqlalchemy.exc.SQLAlchemyError as failure:
+            self.invalidate()
+            log.warning("a connection was given up: %s", waits.reason(failure))
 
     if not TYPE_CHECKING:  # SQLAlchemy's own signatures say what each statement returns
 

@@ -31,6 +31,8 @@ SILENCE = 0.5  # seconds that a wait may take while the server is known to be si
 OVERDUE = "Postgres did not answer in time"
 
 _until: ContextVar[float] = ContextVar("postgres_until", default=float("inf"))
+# When the request that this thread works for is over: it moves while the client has its turn.
+request_ends: ContextVar[Callable[[], float]] = ContextVar("request_ends", default=lambda: math.inf)
 
 
 def connect_args(settings: Settings) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def announce_to(hand_over: Callable[[], None]) -> None:
 def _wait(connection: Connection) -> None:
     begun = monotonic()
     limit = _Bounds.to_connect if connection.status < STATUS_READY else _Bounds.limit
-    until = min(begun + limit, _until.get())
+    until = begun + min(limit, seconds_left())
     if _Bounds.announce and _Bounds.usual > QUICK:
         _Bounds.announce()
     try:
@@ -114,8 +116,8 @@ def seconds_to_connect(allowed: int) -> int:
 
 
 def seconds_left() -> float:
-    """Until the end of the block that bounds this thread's waits; infinite outside such a block."""
-    return _until.get() - monotonic()
+    """Until what bounds this thread's waits ends, the block or the request; infinite if nothing does."""
+    return min(_until.get(), request_ends.get()()) - monotonic()
 
 
 def has_answered(error: BaseException) -> bool:

@@ -13,10 +13,6 @@ from werkzeug.wrappers import Response
 
 from chassis.web import openapi
 
-MAX_ID = 2**63 - 1  # of Postgres's bigint
-# The schemas of path parameters, by the converter's name in the route.
-PATH_SCHEMAS = {"id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}}
-
 # The values in an example where a schema has none of its own.
 SAMPLES = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "null": None}
 BOUNDS = {
@@ -35,13 +31,14 @@ openapi_blueprint = Blueprint("openapi", __name__)
 class ID(IntegerConverter):
     """`<id:name>` in a route: a positive bigint; any other text is a 404, never a database error."""
 
-    regex = r"[1-9][0-9]{0,18}"
+    regex = openapi.IDENTIFIER
 
     def to_python(self, value: str) -> int:
         # Not by `max`, which makes Werkzeug answer 405 where the route has several methods.
-        if (number := int(value)) > MAX_ID:
-            raise NotFound
-        return number
+        try:
+            return openapi.identifier(value)
+        except ValueError:
+            raise NotFound from None
 
 
 def init_app(app: Flask) -> None:
@@ -67,7 +64,7 @@ def _routes(app: Flask) -> Iterable[openapi.Route]:
             method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"}))
             path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
             named = re.findall(r"<(?:(\w+):)?(\w+)>", rule.rule)
-            schemas = {name: PATH_SCHEMAS.get(converter, {"type": "string"}) for converter, name in named}
+            schemas = {name: openapi.PATH_SCHEMAS.get(converter, {"type": "string"}) for converter, name in named}
             yield openapi.Route(method, path, schemas, view)
 
 

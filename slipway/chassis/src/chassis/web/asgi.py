@@ -1,25 +1,33 @@
-"""What the chassis gives an ASGI app, in Sanic or another framework: health, metrics, request ids, the prefix.
+"""What the chassis gives an ASGI app of any framework: health, metrics, request ids, the prefix, database sessions.
 
 The server is gunicorn with its own ASGI worker, so starting, draining and logging are the same as for a Flask app.
-`Chassis(app, settings)` is the outermost layer, so it sees every answer.
+`Chassis(app, settings)` is the outermost layer, so it sees every answer. What a framework has to be told is in
+sanic.py and fastapi.py.
 """
 
 import asyncio
+import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from prometheus_client import exposition
 
 from chassis.observe import logs, metrics, request_id, routes, version
 from chassis.observe.routes import is_internal
-from chassis.server import drain
 from chassis.settings import Settings
-from chassis.web import well_known
+from chassis.web import problems, well_known
 from chassis.web.cross_site import REFUSAL, SAFE_METHODS, is_cross_site, trusted_origins
+from chassis.web.readiness import HEADERS, Readiness
+
+if TYPE_CHECKING:
+    from chassis.web.postgres import Database
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,33 +36,86 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 T = TypeVar("T")
 
+PROBES = 8  # readiness probes at a time; each may wait for the database
+AT_WORK = 1.0  # seconds more for a request that may be in a thread, where the limit ends its waits for Postgres
+
 log = logging.getLogger("asgi")
 
 
 class Chassis:
+    database: "Database | None" = None
+
     def __init__(self, app: App, settings: Settings) -> None:
         self.app, self.prefix, self.limit = app, settings.url_prefix, settings.request_timeout
         self.proxies, self.trusted = settings.trusted_proxies, trusted_origins(settings)
         headers = {"Content-Security-Policy": settings.content_security_policy} | well_known.headers(settings)
         self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self.texts = {path: partial(well_known.text, path, settings) for path in well_known.paths(settings)}
+        self.readiness = Readiness(log)
+        self.probes = ThreadPoolExecutor(PROBES, thread_name_prefix="probe")
+        self.running: set[asyncio.Task[None]] = set()
+        self.internal = {routes.LIVE: live, routes.READY: self.ready, routes.METRICS: counted}
+        if settings.uses_database:
+            self.use_database(settings)
+        self.readiness.watch(settings, self.database.absence if self.database else None)
+
+    def use_database(self, settings: Settings) -> None:
+        from chassis.db import waits  # and with it SQLAlchemy and psycopg2
+        from chassis.web import sessions
+        from chassis.web.postgres import Database
+
+        self.database = Database(settings, Path(inspect.getfile(type(settings))).parent)
+        self.readiness.add({"database": self.database.is_ready})
+        self.sessions, self.current, self.ends = (
+            sessions.Sessions(self.database.engine, settings),
+            sessions.current,
+            waits.request_ends,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.database:
+            self.current.set(self.sessions)
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, self.closing(send))
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-        logs.request_id.set(request_id.chosen(given))
+        logs.request_id.set(request_id.chosen(header(scope, b"x-request-id")))
+        if not self.database:
+            await self.handle(scope, receive, send)
+            return
+        # A client that goes away makes gunicorn cancel its task, but not a thread, which may be at work for it.
+        task = asyncio.ensure_future(self.handle(scope, receive, send))
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+        await asyncio.shield(task)
+
+    def closing(self, send: Send) -> Send:
+        """`send` of the lifespan protocol: once the app has stopped, its connections are closed."""
+
+        async def tell(message: Message) -> None:
+            if self.database and message["type"].startswith("lifespan.shutdown"):
+                self.database.dispose()
+            await send(message)
+
+        return tell
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         clock, started = Clock(receive), perf_counter()
         answer = Answer(send, clock, self.headers)
+        limit = self.limit
+        if self.database:
+            self.ends.set(lambda: clock.ends(self.limit))
+            limit += AT_WORK
         try:
-            await clock.bound(self.route(scope, clock.receive, answer), self.limit)
+            await clock.bound(self.route(scope, clock.receive, answer), limit)
         except TimeoutError:
             log.critical("a request hung for over %g s (REQUEST_TIMEOUT)", self.limit, extra={"path": scope["path"]})
-            await answer.problem(503, "Service Unavailable")
+            await answer.problem(503)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
-            await answer.problem(500, "Internal Server Error")
+            await answer.problem(500)
         # One series for all routes: only the framework knows their names, and a path is not one.
         metrics.count(scope["method"], "asgi", answer.status, perf_counter() - started)
 
@@ -64,23 +125,29 @@ class Chassis:
         below = path == self.prefix or path.startswith(f"{self.prefix}/")
         inner = path.removeprefix(self.prefix) if below else path
         if scope["method"] not in SAFE_METHODS and self.is_cross_site(scope):
-            await answer.problem(403, "Forbidden", REFUSAL)
+            await answer.problem(403, REFUSAL)
         elif self.prefix and path in ("/", self.prefix):
             await answer.send_all(308, b"", [(b"location", f"{self.prefix}/".encode())])
-        elif is_internal(path) and path in INTERNAL:
-            if b"for=traffic" in scope["query_string"] and not header(scope, b"x-forwarded-for"):
-                drain.tell()
-            await INTERNAL[path](answer)
+        elif is_internal(path) and path in self.internal:
+            await self.internal[path](scope, answer)
         elif below and not is_internal(inner) and inner == routes.VERSION:
             await answer.json(200, version.current())
         elif path in self.texts:
             kind = (b"content-type", well_known.TYPE.encode())
             await answer.send_all(200, self.texts[path]().encode(), [kind])
         elif below and not is_internal(inner):
-            raw = {"path": inner or "/", "raw_path": (inner or "/").encode()}
-            await self.app({**scope, **raw, "root_path": scope.get("root_path", "") + self.prefix}, receive, answer)
+            # Starlette takes the whole path, as the specification says, and Sanic `raw_path` as its own.
+            own = {"raw_path": quote(inner or "/").encode(), "root_path": scope.get("root_path", "") + self.prefix}
+            await self.app({**scope, **own}, receive, answer)
         else:
-            await answer.problem(404, "Not Found")
+            await answer.problem(404)
+
+    async def ready(self, scope: Scope, answer: "Answer") -> None:
+        public = bool(header(scope, b"x-forwarded-for"))  # the proxy always sends it, except in its own probes
+        asked = public, b"for=traffic" in scope["query_string"]
+        body, status = await asyncio.get_running_loop().run_in_executor(self.probes, self.readiness.answer, *asked)
+        headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+        await answer.send_all(status, body.encode(), headers)
 
     def is_cross_site(self, scope: Scope) -> bool:
         site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
@@ -130,6 +197,10 @@ class Clock:
             finally:
                 timer.cancel()
 
+    def ends(self, limit: float) -> float:
+        """When the request will have computed for so long, by the monotonic clock."""
+        return monotonic() + limit - self.spent()
+
     def spent(self) -> float:
         now = monotonic()
         return now - self.began - self.waited - (now - self.since if self.turns else 0.0)
@@ -175,31 +246,19 @@ class Answer:
         await self({"type": "http.response.start", "status": status, "headers": [*headers, length]})
         await self({"type": "http.response.body", "body": body})
 
-    async def json(self, status: int, content: Mapping[str, object], kind: bytes = b"application/json") -> None:
-        headers = [(b"content-type", kind), (b"cache-control", b"no-store")]
+    async def json(self, status: int, content: Mapping[str, object], kind: str = "application/json") -> None:
+        headers = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
         await self.send_all(status, json.dumps(content).encode(), headers)
 
-    async def problem(self, status: int, title: str, detail: str = "") -> None:
-        """Problem details (RFC 9457), unless an answer has begun."""
+    async def problem(self, status: int, detail: str | None = None) -> None:
+        """Problem details, unless an answer has begun."""
         if not self.status:
-            content = {"type": "about:blank", "title": title, "status": status, "request_id": request_id.current()}
-            more = {"detail": detail} if detail else {}
-            await self.json(status, content | more, b"application/problem+json")
+            await self.json(status, problems.problem(status, detail), problems.MEDIA_TYPE)
 
 
-async def live(answer: Answer) -> None:
+async def live(scope: Scope, answer: Answer) -> None:
     await answer.json(200, {"status": "alive"})
 
 
-async def ready(answer: Answer) -> None:
-    if drain.started():
-        await answer.json(503, {"status": "draining"})
-    else:
-        await answer.json(200, {"status": "serving"})
-
-
-async def counted(answer: Answer) -> None:
+async def counted(scope: Scope, answer: Answer) -> None:
     await answer.send_all(200, metrics.text(), [(b"content-type", exposition.CONTENT_TYPE_LATEST.encode())])
-
-
-INTERNAL = {routes.LIVE: live, routes.READY: ready, routes.METRICS: counted}

@@ -81,13 +81,8 @@ def _names_for_the_shell() -> dict[str, Any]:
 
 
 def _close_session(error: BaseException | None) -> None:
-    if (current := g.pop("session", None)) is None:
-        return
-    try:
+    if current := g.pop("session", None):
         current.close()
-    except SQLAlchemyError as failure:  # the answer is complete: it must not be lost to a failed rollback
-        current.invalidate()
-        current_app.logger.warning("a connection was given up: %s", waits.reason(failure))
 
 
 def _unavailable(error: Exception) -> Response:

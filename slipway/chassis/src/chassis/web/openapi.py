@@ -21,6 +21,10 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 PATH = "/api/openapi.json"
 REFERENCE = "#/components/schemas/{name}"
+MAX_ID = 2**63 - 1  # of Postgres's bigint
+IDENTIFIER = r"[1-9][0-9]{0,18}"
+# The schemas of path parameters, by the name of the converter or pattern in the route.
+PATH_SCHEMAS = {"id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}}
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,13 @@ def document(routes: Iterable[Route], server: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": schemas(kinds)},
     }
+
+
+def identifier(text: str) -> int:
+    """What matches IDENTIFIER, as a positive bigint. Raises ValueError for more than that."""
+    if (number := int(text)) > MAX_ID:
+        raise ValueError(text)
+    return number
 
 
 def problem(code: int) -> dict[str, Any]:

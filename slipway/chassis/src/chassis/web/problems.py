@@ -43,11 +43,12 @@ class Refused(Exception):
 
 def problem(status: int, detail: str | None, title: str = "", errors: Sequence[object] = ()) -> dict[str, Any]:
     """RFC 9457's members, the request id, and `errors` if there are some."""
+    title = title or HTTPStatus(status).phrase
     body: dict[str, Any] = {
         "type": "about:blank",
-        "title": title or HTTPStatus(status).phrase,
+        "title": title,
         "status": status,
-        "detail": detail,
+        "detail": detail or f"{title}.",
         "request_id": request_id.current(),
     }
     return body | ({"errors": errors} if errors else {})
