@@ -26,7 +26,7 @@ FROM pg_stat_user_tables WHERE relname <> 'alembic_version' ORDER BY relname \ge
 
 def shell(s: str = "") -> int:
     """Opens a Python shell with the app, its session and its models."""
-    with place.find(service := of_flask(s, "shell", 'make run s={name} cmd="python"')) as here:
+    with place.find(service := of_flask(s, 'make run s={name} cmd="python"')) as here:
         return place.call(here.app(*migrated(here, service), "flask", "shell"))
 
 
@@ -69,12 +69,12 @@ def with_database(name: str) -> Service:
     return service
 
 
-def of_flask(name: str, verb: str, instead: str) -> Service:
+def of_flask(name: str, instead: str) -> Service:
     """Finds the service. Raises Stop if its app is not Flask's, whose commands these are."""
     service = inventory.find(name)
     if service.kind not in inventory.FLASK:
-        instead = instead.format(name=service.name, url=service.dev_url)
-        raise Stop(f"make {verb} asks a Flask app, and {service.name} is of the kind {service.kind}: {instead}")
+        hint = f": {instead.format(name=service.name, url=service.dev_url)}" if service.kind == "asgi" else ""
+        raise Stop(f"this asks a Flask app, and {service.name} is of the kind {service.kind}{hint}")
     return service
 
 
@@ -133,14 +133,14 @@ def as_owner(service: Service) -> list[str]:
 
 def seed(s: str = "") -> int:
     """Adds sample data to the development database."""
-    of_flask(s, "seed", 'make run s={name} cmd="python -m {name}.seed", a module of your own')
+    of_flask(s, 'make run s={name} cmd="python -m {name}.seed", a module of your own')
     with in_development(service := with_database(s)) as here:
         return place.call(here.app(*migrated(here, service), "flask", "seed"))
 
 
 def routes(s: str = "") -> int:
     """Prints the app's routes."""
-    service = of_flask(s, "routes", "{url}/api/openapi.json, while `make dev` runs, lists what an ASGI service answers")
+    service = of_flask(s, "{url}/api/openapi.json has the routes of an API, while `make dev` runs")
     service = replace(service, database=False)  # which it does not query
     with in_development(service, 'production runs here; make run cmd="flask routes" asks it') as here:
         return place.call(here.app("flask", "routes", "--sort", "rule", database=False))

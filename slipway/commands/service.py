@@ -261,9 +261,13 @@ def include(change: Callable[[list[str]], list[str]]) -> None:
 
 def settle() -> None:
     """Updates what depends on which services there are: the lock, and the documented settings."""
-    lock = [os.environ.get("UV", "uv"), "lock", "--quiet", "--python", sys.executable]
-    run(lock, "the lock can't be brought up to date")
+    lock()
     run([sys.executable, "-m", "slipway.commands", "docs"], "the settings can't be documented")
+
+
+def lock() -> None:
+    command = [os.environ.get("UV", "uv"), "lock", "--quiet", "--python", sys.executable]
+    run(command, "the lock can't be brought up to date")
 
 
 def run(command: list[str], otherwise: str) -> None:

@@ -271,15 +271,15 @@ def make_dev(stack: Stack, port: int, status: int | None = 200, service: str = "
 
 
 @contextmanager
-def built(checkout: Path, service: str, **choices: str) -> Iterator[str]:
+def built(checkout: Path, service: Service, **choices: str) -> Iterator[str]:
     """A service's image under a unique name, built as compose builds it, and removed afterwards. `choices` are the
     Dockerfile's arguments."""
     stack = Stack(checkout, unique("image"), SITE_ADDRESS="localhost")
     arguments = {"VERSION": "1.2.3", "REVISION": "0123456789abcdef", "SOURCE": SOURCE, **choices}
     options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
     try:
-        stack.compose("build", "--quiet", *options, [*inventory.find(service).replicas, service][0])
-        yield f"{stack.environment['IMAGE_PREFIX']}{service}:local"
+        stack.compose("build", "--quiet", *options, [*service.replicas, service.name][0])
+        yield f"{stack.environment['IMAGE_PREFIX']}{service.name}:local"
     finally:
         stack.destroy()
 

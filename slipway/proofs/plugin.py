@@ -76,12 +76,12 @@ def service(request: pytest.FixtureRequest) -> Service:
 @pytest.fixture(scope="session")
 def image(checkout: Path, service: Service) -> Iterator[str]:
     """The service's production image, built from the tree."""
-    with built(checkout, service.name) as name:
+    with built(checkout, service) as name:
         yield name
 
 
 @pytest.fixture(scope="session")
 def minimal(checkout: Path, service: Service) -> Iterator[str]:
     """The minimal variant of the image, with no shell and no package manager."""
-    with built(checkout, service.name, VARIANT="minimal") as name:
+    with built(checkout, service, VARIANT="minimal") as name:
         yield name

@@ -162,6 +162,32 @@ def test_below_a_prefix_a_route_may_begin_with_it_and_a_path_keeps_its_escapes(s
     assert client.get("/api/nowhere%3Fa").status_code == client.get("/api/orders/7").status_code == 404
 
 
+def test_in_sanic_a_query_is_checked_and_an_id_is_a_bigint(settings, monkeypatch):
+    class Page(msgspec.Struct):
+        page: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+    monkeypatch.setattr("sanic.Sanic.test_mode", True)
+    app = sanic.Sanic("sample", configure_logging=False)
+    chassis = ours.setup(app, settings)
+
+    @app.get("/pages")
+    async def pages(request):
+        return sanic.json(ours.query(request, Page).page)
+
+    @app.get("/pages/<number:id>")
+    async def page(request, number):
+        return sanic.json(number)
+
+    with Client(chassis) as client:
+        assert client.get("/pages?page=2&other=x").json() == 2
+        refused = client.get("/pages?page=0")
+        assert (refused.status_code, refused.json()["errors"][0]["parameter"]) == (422, "page")
+        assert client.get("/pages?page=1&page=2").status_code == 422
+        assert client.get(f"/pages/{2**63 - 1}").json() == 2**63 - 1
+        for number in ("0", "-1", "x", 2**63, "9" * 30):
+            assert client.get(f"/pages/{number}").status_code == 404, number
+
+
 def test_what_another_site_sends_is_refused(serve):
     answer = serve().post("/api/orders", json={}, headers={"Sec-Fetch-Site": "cross-site"})
     assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")

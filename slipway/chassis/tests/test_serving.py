@@ -263,7 +263,7 @@ def test_what_uwsgi_can_not_do_stops_the_start_with_one_line(tmp_path, config, e
 
 
 def test_an_asgi_app_is_told_that_it_starts_and_that_it_stops(tmp_path):
-    service = Service(tmp_path, *SERVERS["asgi"])
+    service = Service(tmp_path, *COMMANDS["asgi"])
     try:
         wait_for(lambda: service.log().count('"message":"lifespan.startup"') == 2)  # once in each worker
     finally:

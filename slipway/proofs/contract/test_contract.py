@@ -4,29 +4,27 @@
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from slipway.proofs.contract.programs import SCRIPT, WORKER, Script, Worker
-from slipway.proofs.contract.promises import OURS, PROMISES, Broken, NotJudged, Promise
-from slipway.proofs.contract.subject import Subject, Wanted
-from slipway.proofs.harness import SERVICES, Service, built
+from slipway.proofs.contract import kinds
+from slipway.proofs.contract.kinds import judged
+from slipway.proofs.contract.promises import PROMISES, Broken, NotJudged, Promise
+from slipway.proofs.contract.subject import Subject
+from slipway.proofs.harness import SERVICES, Service
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 
-# For each kind of image: the promises that apply, and how the image is started to check them.
-BY_KIND = {"worker": (WORKER, Worker), "script": (SCRIPT, Script)}
-HTTP = ([*PROMISES, *OURS], Subject)
 # Every service; the minimal variant of only one, since it depends on the Dockerfile alone.
 WSGI = [service for service in SERVICES if service.kind == "web"][:1]
 IMAGES = [*((service, {}) for service in SERVICES), *((service, {"VARIANT": "minimal"}) for service in WSGI)]
 CASES = [
     pytest.param(image, promise, id="-".join([image[0].name, *image[1].values(), str(promise.number)]))
     for image in IMAGES
-    for promise in BY_KIND.get(image[0].kind, HTTP)[0]
+    for promise in kinds.BY_NAME[image[0].kind].promises
 ]
 # Another server is another process in the same image.
 CASES += [
@@ -55,19 +53,6 @@ def subjects(checkout: Path) -> Iterator[Callable[[Image], Subject]]:
             return latest[1]
 
         yield subject
-
-
-@contextmanager
-def judged(checkout: Path, service: Service, choices: dict[str, str]) -> Iterator[Subject]:
-    with built(checkout, service.name, KIND=service.image_kind, **choices) as image:
-        wanted = Wanted(
-            image,
-            health="/health/ready",
-            migrate=("python", "-m", "chassis.db.migrations", "upgrade") if service.database else (),
-            env={"DRAIN_DELAY": "1"},
-        )
-        with BY_KIND.get(service.kind, HTTP)[1](wanted) as subject:
-            yield subject
 
 
 @pytest.mark.parametrize(("image", "promise"), CASES)

@@ -144,6 +144,13 @@ def test_a_path_that_meets_another_services_is_refused(grown):
     assert "meets /billing" in complaint(grown.make("service", "name=other", "path=/billing/more", check=False))
 
 
+def test_what_asks_a_flask_app_names_what_to_do_instead_for_an_asgi_service(grown):
+    for verb, instead in (("shell", 'cmd="python"'), ("seed", "-m orders.seed"), ("routes", "/api/openapi.json")):
+        refused = complaint(grown.make(verb, "s=orders", check=False))
+        assert f"make {verb}: this asks a Flask app, and orders is of the kind asgi: " in refused
+        assert instead in refused
+
+
 def test_an_update_brings_what_the_template_learnt_and_keeps_what_was_edited(grown):
     page, home = (
         "slipway/templates/service/services/{{ name }}/src/{{ name }}/static/style.css",

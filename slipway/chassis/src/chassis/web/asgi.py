@@ -66,15 +66,12 @@ class Chassis:
 
         self.database = Database(settings, Path(inspect.getfile(type(settings))).parent)
         self.readiness.add({"database": self.database.is_ready})
-        self.sessions, self.current, self.ends = (
-            sessions.Sessions(self.database.engine, settings),
-            sessions.current,
-            waits.request_ends,
-        )
+        self.sessions = sessions.Sessions(self.database.engine, settings)
+        self.lend, self.end_waits = sessions.current.set, waits.request_ends.set
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.database:
-            self.current.set(self.sessions)
+            self.lend(self.sessions)
         if scope["type"] == "lifespan":
             await self.app(scope, receive, self.closing(send))
             return
@@ -106,7 +103,7 @@ class Chassis:
         answer = Answer(send, clock, self.headers)
         limit = self.limit
         if self.database:
-            self.ends.set(lambda: clock.ends(self.limit))
+            self.end_waits(lambda: clock.ends(self.limit))
             limit += AT_WORK
         try:
             await clock.bound(self.route(scope, clock.receive, answer), limit)

@@ -5,6 +5,7 @@
 def add() -> Response: ...
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -86,8 +87,8 @@ def document(routes: Iterable[Route], server: str) -> dict[str, Any]:
 
 
 def identifier(text: str) -> int:
-    """What matches IDENTIFIER, as a positive bigint. Raises ValueError for more than that."""
-    if (number := int(text)) > MAX_ID:
+    """A positive bigint, as a path has it. Raises ValueError for any other text."""
+    if not re.fullmatch(IDENTIFIER, text) or (number := int(text)) > MAX_ID:
         raise ValueError(text)
     return number
 
