@@ -247,6 +247,15 @@ def test_a_drain_ends_once_the_proxy_has_been_answered_and_not_before(tmp_path, 
         service.stop()
 
 
+def test_options_for_uwsgi_replace_ours(tmp_path):
+    service = Service(tmp_path, *COMMANDS["uwsgi"], "--processes=1")
+    try:
+        assert len({service.get("/pid") for _ in range(10)}) == 1
+        assert '"message":"spawned uWSGI worker 2' not in service.log()
+    finally:
+        service.stop()
+
+
 @pytest.mark.parametrize(
     ("config", "environment", "said"),
     [

@@ -41,11 +41,6 @@ class Service:
         return self.kind in ("web", "asgi", "static")
 
     @property
-    def image_kind(self) -> str:
-        """The Dockerfile's KIND."""
-        return "web" if self.serves else self.kind
-
-    @property
     def replicas(self) -> tuple[str, ...]:
         """The compose services that run all the time in production."""
         if self.serves:

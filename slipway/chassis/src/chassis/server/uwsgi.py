@@ -1,8 +1,8 @@
-"""uWSGI, with what it lacks: `python -m chassis.server.uwsgi`, in an image that was built with SERVER=uwsgi.
+"""uWSGI, with what it lacks: `python -m chassis.server.uwsgi [CONFIG] [OPTION]...`, in images with SERVER=uwsgi.
 
 The service's `gunicorn.conf.py` names the app, for uWSGI too. This process starts uWSGI as its child, makes JSON of
-what it prints, and holds SIGTERM back while the service drains; uwsgi_app.py does the rest in the workers. An option in
-the environment, such as `UWSGI_PROCESSES=3` for `processes`, replaces ours.
+what it prints, and holds SIGTERM back while the service drains; uwsgi_app.py does the rest in the workers. An option,
+given here or in the environment as `UWSGI_PROCESSES=3` for `processes`, replaces ours.
 """
 
 import logging
@@ -31,8 +31,9 @@ TROUBLE = re.compile(r"DAMN|died|!!!|error|invalid|unable|Traceback", re.IGNOREC
 log = logging.getLogger("uwsgi.error")
 
 
-def main(config: str) -> int:
+def main(words: list[str]) -> int:
     """Returns uWSGI's exit code; 0 if it was told to stop."""
+    config, *options = words if words and not words[0].startswith("-") else ["gunicorn.conf.py", *words]
     settings, served = settings_or_exit(), runpy.run_path(config)
     try:
         import pyuwsgi
@@ -45,7 +46,7 @@ def main(config: str) -> int:
         os.setpgid(0, 0)  # so that all of uWSGI can be killed at once
         os.dup2(output, 2)
         os.closerange(printed, output + 1)
-        pyuwsgi.run(arguments(served))
+        pyuwsgi.run([*arguments(served), *options])
     os.close(output)
     drain.on_signal(
         settings.drain_delay,
@@ -155,4 +156,4 @@ def pass_on(printed: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "gunicorn.conf.py"))
+    sys.exit(main(sys.argv[1:]))
