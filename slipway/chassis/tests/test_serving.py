@@ -160,6 +160,18 @@ def test_a_body_arrives_however_it_is_sent(either, headers, body):
     assert b"".join(rest(sender)).rstrip(b"\r\n0").endswith(b"\r\n8")
 
 
+def test_no_body_is_asked_for_after_the_response(either):
+    answer = b"".join(rest(either.ask("POST /pid", "Content-Length: 8\r\nExpect: 100-continue\r\n\r\n")))
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer)[-1] != b"100"
+
+
+@pytest.mark.parametrize("either", ["uwsgi"], indirect=True)
+def test_a_response_arrives_although_the_body_was_not_wanted(either):
+    asked = either.ask("POST /pid", f"Content-Length: {10**6}\r\n\r\n")
+    asked.sendall(b"x" * 10**6)
+    assert re.match(rb"HTTP/1.1 (200|405)", b"".join(rest(asked)))
+
+
 def test_a_body_that_is_cut_is_not_taken_for_complete(either):
     sender = either.ask("POST /upload", "Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n5\r\n45")
     sender.shutdown(socket.SHUT_WR)

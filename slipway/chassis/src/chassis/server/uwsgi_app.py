@@ -39,9 +39,10 @@ class Exchange:
         self.began = perf_counter()
         self.status, self.sent = 500, 0
         self.has_body, self.chunked = True, False
-        self.body: io.BufferedReader | None = None
+        self.body: Body | None = None
         if "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH"):
-            self.body = environ["wsgi.input"] = io.BufferedReader(Body(environ))
+            self.body = Body(environ)
+            environ["wsgi.input"] = io.BufferedReader(self.body)
             environ["wsgi.input_terminated"] = "HTTP_TRANSFER_ENCODING" in environ
         environ.pop("wsgi.file_wrapper", None)  # it would send a file past send()
 
@@ -78,9 +79,10 @@ class Exchange:
 
     def end(self) -> None:
         watchdog.leave()
-        if self.body:  # a connection that is closed with unread data takes the response back
-            with suppress(OSError):
-                while self.body.tell() < UNREAD and self.body.read(2**16):
+        if self.body and not self.body.is_expected:
+            # A connection that is closed with unread data takes the response back.
+            with suppress(OSError, ValueError):  # the client has gone, the app has closed it
+                while self.body.position < UNREAD and self.body.read(2**16):
                     pass
         access_log.write(access, self.environ, self.uri, self.status, self.sent, perf_counter() - self.began)
 
@@ -95,9 +97,6 @@ class Body(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self.position
 
     def readinto(self, buffer: Any) -> int:
         with ClientsTurn(threading.get_ident()):
