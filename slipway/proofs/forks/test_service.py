@@ -126,6 +126,7 @@ def test_what_is_generated_is_formatted_linted_and_documented(grown):
     grown.make("lint")
     assert "DEV_PORT_BILLING=8001" in grown.read(".env.example")
     assert "STATUS_PEERS: billing-a:8000,billing-b:8000" in grown.read("compose/billing.yaml")
+    assert "SERVER: gunicorn" in grown.read("compose/live.yaml")
     assert grown.changed() == ""
 
 
