@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ SECRET_FILES = {
     "id_ed25519": rb"\S",
     "etc/shadow": rb"(?m)^[^:\n]+:\$",  # a password, however well hashed
 }
+# What was found in a layer, by its digest: images of one Dockerfile share most of theirs, which are read once.
+LAYERS: dict[str, dict[str, str]] = {}
+READING = threading.Lock()
 EXAMPLES = (".example", ".sample", ".template", ".dist")
 
 # NAME=value and https://user:password@host, as written in ENV, ARG and RUN.
@@ -107,13 +111,14 @@ def clean(path: str) -> str:
 def secrets_in_layers(image: str) -> dict[str, str]:
     """Paths and the secrets in them, in any layer, including files that a later layer deletes."""
     found: dict[str, str] = {}
-    with stream("save", image) as archive:
+    with READING, stream("save", image) as archive:
         for member in archive:
             # Manifests are JSON, and smaller files than an empty tar are neither.
             if member.isreg() and member.size >= tarfile.BLOCKSIZE * 2:
                 blob = archive.extractfile(member)
-                if blob.peek(1)[:1] not in (b"{", b"["):
-                    found |= secrets_in_layer(blob)
+                if member.name not in LAYERS and blob.peek(1)[:1] not in (b"{", b"["):
+                    LAYERS[member.name] = secrets_in_layer(blob)
+                found |= LAYERS.get(member.name, {})
     return found
 
 
