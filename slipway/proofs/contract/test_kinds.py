@@ -1,7 +1,7 @@
 """Images of what `make service` makes keep the contract, and an ASGI service's event loop never waits for Postgres.
 
-The images are judged side by side: most of the time is waiting. A worker is judged in a fork (test_fork_ci.py), web
-services in test_contract.py.
+The images are judged side by side: most of the time is waiting. A worker, and what differs in an ASGI service without a
+database, are judged in a fork (test_fork_ci.py), web services in test_contract.py.
 """
 
 import sys
@@ -28,12 +28,11 @@ pytestmark = [pytest.mark.containers, pytest.mark.alone]
 SERVICES = {
     "orders": {"kind": "asgi", "db": "yes"},
     "flows": {"kind": "asgi", "framework": "fastapi", "db": "yes"},
-    "live": {"kind": "asgi"},
     "ui": {"kind": "static"},
     "report": {"kind": "script"},
 }
 WITH_DATABASE = ("orders", "flows")
-AT_A_TIME = 5  # images
+AT_A_TIME = 4  # images
 MAX_LAG = 1.0  # seconds that a page without a database may take; on an idle machine it takes 0.05
 LOCKED = 2.5  # seconds that a statement waits for a lock: more than that
 # As `make service` does for one, with one lock for all of them, and without the environment.
@@ -45,7 +44,6 @@ newest = templates.newest()
 for name, words in {SERVICES!r}.items():
     answers = service.words(service.check(name, **given | words)) | {{"template": newest}}
     git.git("checkout", templates.render(newest, answers), "--", ".")
-    service.include(lambda files: [*files, f"compose/{{name}}.yaml"])
 service.lock()
 """
 
