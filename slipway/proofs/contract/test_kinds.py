@@ -17,7 +17,7 @@ import pytest
 from slipway.commands.shared import inventory
 from slipway.proofs.contract import kinds
 from slipway.proofs.contract.container import docker
-from slipway.proofs.contract.promises import PROMISES, Broken, NotJudged, Promise
+from slipway.proofs.contract.promises import OURS, PROMISES, Broken, NotJudged, Promise
 from slipway.proofs.contract.subject import Subject
 from slipway.proofs.faults.injection import Load
 from slipway.proofs.forks.fork import Fork
@@ -44,6 +44,7 @@ newest = templates.newest()
 for name, words in {SERVICES!r}.items():
     answers = service.words(service.check(name, **given | words)) | {{"template": newest}}
     git.git("checkout", templates.render(newest, answers), "--", ".")
+    service.include(lambda files: [*files, f"compose/{{name}}.yaml"])
 service.lock()
 """
 
@@ -106,7 +107,7 @@ def test_an_image_of_every_kind_keeps(name, promise, verdicts, record_property):
 
 
 def test_what_does_not_apply_to_a_kind_is_named():
-    everywhere = {each.number for each in PROMISES}
+    everywhere = {each.number for each in [*PROMISES, *OURS]}
     for name, kind in kinds.BY_NAME.items():
         assert {each.number for each in kind.promises} | kind.without.keys() == everywhere, name
         assert not {each.number for each in kind.promises} & kind.without.keys(), name

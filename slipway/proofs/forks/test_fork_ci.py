@@ -33,8 +33,8 @@ def fork(tmp_path):
 
 
 def test_it_holds_with_other_services_and_no_test_of_the_forks_own(fork):
-    # No variants of the Dockerfile, which do not depend on the fork, and of an ASGI image five promises, of its log, ids
-    # and limits: contract/test_kinds.py judges those that have a database by all.
+    # No variants of the Dockerfile, which do not depend on the fork, and of an ASGI image five promises, of its log,
+    # ids and limits: contract/test_kinds.py judges those that have a database by all.
     tested = fork.make("test-stack", "args=-v -k '(system or web or live-2 or tick) and not minimal and not uwsgi'")
     for covered in ("keeps[web-1]", "keeps[live-2]", "keeps[tick-1]", "test_a_deploy_under_load_fails_no_request"):
         assert f"{covered} PASSED" in tested.stdout
