@@ -1,7 +1,7 @@
 """`make prove`: every promise, on real containers and in a browser; `p=deploy` for one area, args=… for pytest.
 
-Tests that do not depend on timing run in three processes, since most of their time is waiting, then those marked
-`alone` run with nothing beside them. .cache/prove.html reports on the run while it goes on, and however it ends.
+Tests that do not depend on timing run in two processes, then those marked `alone` run with nothing beside them.
+.cache/prove.html reports on the run while it goes on, and however it ends.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SLOWEST = (
     "test_abuse",
     "test_contract",
 )
-SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 RENEWED = 15  # seconds between updates of the page
 
 
@@ -149,8 +149,8 @@ def proved(run: proof.Run, targets: list[str], missing: dict[str, str], args: li
         ids = [target for target in targets if "::" in target and file_of(target) in files]
         whole = [file for file in files if file not in map(file_of, ids)]
         marks = " and ".join(filter(None, [given.m and f"({given.m})", "alone" if alone else "not alone"]))
-        split = [] if alone or len(files) == 1 else SIDE_BY_SIDE
-        print(f"\nTests {'in three processes' if split else 'one after the other'}: {len(tests)}", flush=True)
+        split = [] if alone or len(files) == 1 else TWO_PROCESSES
+        print(f"\nTests {'in two processes' if split else 'one after the other'}: {len(tests)}", flush=True)
         tell(run)
         codes.append(waited_for(run, [*pytest, *split, *others, "-m", marks, *whole, *ids]))
         if codes[-1] == 2:  # told to end, by -x for example

@@ -154,6 +154,10 @@ def visit(chromium: Browser, request: pytest.FixtureRequest, complaints: list[st
         page.context.close()
 
 
+# What Chromium says of a request if a network of the machine came or went: it cuts every open connection.
+CUT = re.compile("net::ERR_(NETWORK_CHANGED|SOCKET_NOT_CONNECTED)").search
+
+
 def persistently(page: Page) -> Callable[[str], Response | None]:
     """Page.goto, repeated if a network of the machine came or went meanwhile: Chromium then aborts what it is doing,
     be that the page or its stylesheet."""
@@ -165,10 +169,10 @@ def persistently(page: Page) -> Callable[[str], Response | None]:
             failures.clear()
             try:
                 response = goto(url)
-                if "net::ERR_NETWORK_CHANGED" not in failures:
+                if not any(map(CUT, filter(None, failures))):
                     return response
             except Error as error:
-                if not re.search("ERR_NETWORK_CHANGED|chrome-error:", str(error)):
+                if not CUT(str(error)) and "chrome-error:" not in str(error):
                     raise
                 page.wait_for_timeout(200)  # until Chromium has shown its own page
         return goto(url)
@@ -177,14 +181,9 @@ def persistently(page: Page) -> Callable[[str], Response | None]:
 
 
 def worth_noting(message) -> Iterator[str]:
-    """Whether it is an error or a warning, unless it says that the page itself is a 404, or that a network changed.
-
-    When a network of containers comes or goes, Chromium cuts every open connection.
-    """
-    if "net::ERR_NETWORK_CHANGED" in message.text:
-        return
-    own = message.location.get("url") == message.page.url or "ERR_NETWORK_CHANGED" in message.text
-    if message.type in ("error", "warning") and not own:
+    """Whether it is an error or a warning, unless it says that the page itself is a 404, or that a network changed."""
+    own = message.location.get("url") == message.page.url
+    if message.type in ("error", "warning") and not own and not CUT(message.text):
         yield f"{message.text} ({message.location.get('url')})"
 
 
