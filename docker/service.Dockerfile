@@ -16,14 +16,19 @@ FROM ${REGISTRY}python:${PYTHON}-slim-trixie AS full
 ENV PATH=/opt/venv/bin:$PATH
 # The official image contains no bytecode: without this, every container would compile at every start.
 # Nothing here needs a setuid program. A new volume of static files takes the owner of the directory
-# that compose mounts it on.
-RUN apt-get update \
+# that compose mounts it on. Without logs and times, the same packages make the same layer on any machine.
+RUN touch /started \
+ && apt-get update \
  && apt-get install --yes --no-install-recommends libpq5 tini \
  && rm -rf /var/lib/apt/lists/* \
  && python -m compileall -q -j 0 -x '/(test|idlelib|ensurepip|site-packages|dist-packages)/' \
         "$(python -c 'import os; print(os.path.dirname(os.__file__))')" \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
- && install --directory --owner=10001 --group=10001 /srv/static
+ && install --directory --owner=10001 --group=10001 /srv/static \
+ && find /var/log /var/cache/ldconfig -type f -exec truncate --size=0 {} + \
+ && find / -xdev -newer /started -exec touch --no-dereference --date=@0 {} + \
+ && rm /started \
+ && touch --date=@0 /
 
 # What only builds need: the compiler and uv.
 FROM full AS tools
