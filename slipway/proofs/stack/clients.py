@@ -1,8 +1,8 @@
 """Fifty requests a second through the proxy: HTTP/1.1 and HTTP/2, each on new connections and on kept ones.
 
-A request on a new connection has failed whatever became of it; one on a kept connection has if a client that asks
-once more on another one, where the connection had ended before the answer (RFC 9110, 9.2.2; RFC 9113, 6.8), still
-sees it. Frames and headers are written out: a library for HTTP/2 would refuse what comes after a GOAWAY.
+Clients ask once more on another connection where one that was kept had ended before the answer (RFC 9110, 9.2.2), and
+where HTTP/2 says that the request was not processed (RFC 9113, 8.7); of all others, each error is a failure. Frames and
+headers are written out: a library for HTTP/2 would refuse what comes after a GOAWAY.
 """
 
 import socket
@@ -20,6 +20,10 @@ RESOURCE = "/version"
 
 class Ended(Exception):
     """The connection ended, and this request was not answered at all."""
+
+
+class Refused(Ended):
+    """The server says that it has not processed this request: any client may ask again."""
 
 
 class Http1:
@@ -78,11 +82,11 @@ class Http2:
             elif kind == 7:  # GOAWAY, with the last stream that will be answered
                 self.closing = True
                 if int.from_bytes(payload[:4], "big") < self.stream:
-                    raise Ended("GOAWAY")
+                    raise Refused("GOAWAY")
             elif stream == self.stream:
                 if kind == 3:  # RST_STREAM
                     refused = int.from_bytes(payload, "big") == 7
-                    raise Ended("REFUSED_STREAM") if refused else ConnectionError(f"reset with {payload!r}")
+                    raise Refused("REFUSED_STREAM") if refused else ConnectionError(f"reset with {payload!r}")
                 if kind == 1:  # HEADERS
                     status = 200 if b"\x88" in payload[:2] else 0
                 if flags & 1:  # END_STREAM
@@ -163,7 +167,7 @@ class Clients:
             status = connection.get(RESOURCE)
         except Ended as error:
             connection.connection.close()
-            if not kept:
+            if not kept and not isinstance(error, Refused):
                 raise
             self.retried[f"{kind}: {error}"] += 1
             connection = self.opened(kind)

@@ -159,7 +159,8 @@ def test_layers_depend_on_the_contents_and_on_nothing_else(tmp_path, variant):
             kept = re.findall(r"^(#\d+) CACHED$", run.stderr, re.MULTILINE)
             steps = re.findall(r"^(#\d+) \[(\S+) +\d+/\d+\] (?!FROM )", run.stderr, re.MULTILINE)
             assert made <= {stage for _, stage in steps}
-            assert not {stage for number, stage in steps if number in kept} & made
+            # What runtime copies, it shares with any build of the same contents that is under way.
+            assert not {stage for number, stage in steps if number in kept} & (made - {"runtime"})
         assert layers(tags[0]) == layers(tags[1])
     finally:
         subprocess.run(["docker", "image", "rm", "--force", *tags], check=True, capture_output=True)
