@@ -43,3 +43,11 @@ def test_what_is_typed_reaches_the_program_as_it_was_typed(tmp_path, verb, varia
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert f"<{variable}={AWKWARD}>" in run.stdout
+
+
+def test_what_prepares_a_bare_machine_finds_what_it_calls():
+    """A machine that has an engine never gets there."""
+    folder = ROOT / "slipway/machine"
+    called = re.findall(r'"\$HERE/([^"$]+)"', (folder / "engine").read_text())
+    assert called
+    assert [name for name in called if not os.access(folder / name, os.X_OK)] == []
