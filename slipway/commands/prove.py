@@ -1,4 +1,5 @@
-"""`make prove`: every promise, on real containers and in a browser; `p=deploy` for one area, args=… for pytest.
+"""`make prove`: every promise, on real containers and in a browser; `p=deploy` for one area, `p=all` with those beyond
+one machine, args=… for pytest.
 
 Tests that do not depend on timing run in two processes, then those marked `alone` run with nothing beside them.
 .cache/prove.html reports on the run while it goes on, and however it ends.
@@ -34,6 +35,8 @@ SLOWEST = (
     "test_contract",
 )
 TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+# Several machines: minutes each, for those who work on them. PROVE=all has CI run them, too.
+BEYOND = ("swarm", "kubernetes", "elsewhere")
 RENEWED = 15  # seconds between updates of the page
 
 
@@ -45,7 +48,7 @@ def prove(p: str = "", args: str = "") -> bool:
     machine, missing = needed_and_there()
     RECORD.parent.mkdir(exist_ok=True)
     RECORD.unlink(missing_ok=True)
-    scope = [f"p={shlex.quote(p)}"] if p else []
+    scope = [f"p={shlex.quote(p)}"] if p not in ("", "all") else []
     scope += [f"args={shlex.quote(shlex.join(words))}"] if words else []
     run = proof.Run(RECORD, " ".join(scope), machine)
     try:
@@ -60,9 +63,10 @@ def prove(p: str = "", args: str = "") -> bool:
 
 def chosen(p: str) -> list[str]:
     """The arguments for pytest: files, folders and tests' ids."""
-    if not p:  # includes tests of a service or a library that prove a promise
+    if p in ("", "all"):  # includes tests of a service or a library that prove a promise
         others = (id for id in proof.named() if not id.startswith(PROOFS) and (ROOT / file_of(id)).exists())
-        return [*(folder for folder in PROOFS if (ROOT / folder).exists()), *others]
+        left_out = [f"--ignore=slipway/proofs/{area}" for area in BEYOND if not p]
+        return [*(folder for folder in PROOFS if (ROOT / folder).exists()), *others, *left_out]
     areas: dict[str, dict[str, None]] = {}
     for path in sorted(path for folder in PROOFS for path in (ROOT / folder).rglob("test_*.py")):
         for name in {path.parent.name, path.stem.removeprefix("test_")} - {"tests"}:

@@ -20,6 +20,7 @@ PROMISES = """
 | 2 | It breaks <nothing> | `slipway/proofs/stack/test_bad.py::test_it_breaks_nothing` |
 | 3 | It runs in a container | `slipway/proofs/stack/test_bad.py::test_it_runs_in_a_container` |
 | 4 | It is tidy | `make lint` |
+| 5 | It runs on three nodes | `slipway/proofs/swarm/test_nodes.py::test_it_runs_on_three_nodes` |
 """
 # Without the plugins that pytest would load if they are installed: each process would take two seconds to start.
 PYPROJECT = """
@@ -48,6 +49,10 @@ def test_it_breaks_nothing(case):
 @pytest.mark.containers
 def test_it_runs_in_a_container():
     raise AssertionError
+"""
+NODES = """
+def test_it_runs_on_three_nodes():
+    pass
 """
 SLOW = """
 import threading
@@ -103,6 +108,7 @@ def tree(tmp_path_factory):
         "docs/promises.md": PROMISES,
         "slipway/proofs/stack/test_bad.py": BAD,
         "slipway/proofs/stack/test_good.py": GOOD,
+        "slipway/proofs/swarm/test_nodes.py": NODES,
         "pyproject.toml": PYPROJECT,
         "uv.lock": "",
         "chromium": "#!/bin/sh\necho A browser 1.2\n",
@@ -178,10 +184,18 @@ def test_of_one_area_the_page_says_that_it_is_a_part(tree):
     assert tree.page.startswith("make prove p=good args='-k word' 1 of 1 promises kept ✓ 1 kept A part of the whole")
 
 
+def test_what_takes_several_machines_is_left_out_unless_asked_for(whole, tree):
+    assert "not in this run: It runs on three nodes" in whole[1]
+    for command in ("make prove p=all", "make prove p=swarm"):
+        with tree.prove(command) as run:
+            said = run.communicate()[0]
+        assert "✓ kept: It runs on three nodes" in tree.page, said
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("make prove p=goods", "p=goods is no test and no area. The areas are bad, good, stack"),
+        ("make prove p=goods", "p=goods is no test and no area. The areas are bad, good, nodes, stack, swarm"),
         (
             "make prove REQUIRE=browser,engine",
             "REQUIRE=browser,engine, and there is no engine (Docker is not installed",
