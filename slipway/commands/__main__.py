@@ -26,6 +26,7 @@ VERBS = {
     "proxy-reload":     "proxy_reload.proxy_reload",
     "ps":               "ps.ps",
     "psql":             "one_off.psql",
+    "push":             "push.push",
     "remove-sample":    "remove_sample.remove_sample",
     "rename":           "rename.rename",
     "reset-db":         "one_off.reset_db",

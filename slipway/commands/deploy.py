@@ -16,12 +16,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from slipway.commands import ROOT, init
+from slipway.commands.shared import atomic, dotenv, engine, inventory, lock, proxy, registry
 from slipway.commands.shared import compose as shared
-from slipway.commands.shared import dotenv, engine, inventory, lock, proxy
-from slipway.commands.shared.compose import PRODUCTION, build_problem, docker, expect, last_line, parse
+from slipway.commands.shared.compose import PRODUCTION, build_problem, expect, last_line, parse
 from slipway.commands.shared.stop import Stop
 
 ENV, ATTEMPT = ROOT / ".env", ROOT / ".deploy.attempt"
@@ -58,9 +57,11 @@ def change(verb: str, tag: str = "") -> None:
         if problem := proxy.problem():
             raise Stop(f"the proxy can't use {proxy.kind().config}: {problem}; nothing was changed")
     with step("images"):
-        build(release) if verb == "deploy" and not tag else fetch(release, verb)
+        if verb == "deploy" and not tag and not pushed(release):
+            build(release)
+        fetch(release, verb)
     hook("before", verb, release, former, otherwise="nothing was changed")
-    write(ATTEMPT, json.dumps({"verb": verb, "release": release, "former": former}) + "\n")
+    atomic.write(ATTEMPT, json.dumps({"verb": verb, "release": release, "former": former}) + "\n")
     if verb == "deploy":
         prepare(release, interrupted)
     roll(release, former, force=bool(interrupted))
@@ -130,9 +131,15 @@ def back(interrupted: dict[str, str] | None) -> str:
     return tag
 
 
-def build(release: str) -> None:
-    """Builds the images; a terminal shows what is being built beside the step's name, since it may take minutes."""
-    command = [*PRODUCTION, "--progress", "plain", "build", *builders(), "proxy"]
+def pushed(release: str) -> bool:
+    """Whether each of its images has a digest already: built again, one tag would mean two images."""
+    return registry.FILE.exists() and set(images(release, *builders())) <= registry.noted().keys()
+
+
+def build(release: str, *names: str) -> None:
+    """Builds the images of these compose services, or of all; a terminal shows what is being built beside the step's
+    name, since it may take minutes."""
+    command = [*PRODUCTION, "--progress", "plain", "build", *(names or [*builders(), "proxy"])]
     said, live = [], sys.stdout.isatty()
     with subprocess.Popen(
         command,
@@ -156,8 +163,12 @@ def build(release: str) -> None:
 
 def fetch(release: str, verb: str = "up") -> None:
     """Pulls missing images. In a rollback, a service without an image is newer than the release, and stays as it is."""
-    gone = [image for image in missing(release, *builders()) if docker("pull", "--quiet", image).returncode]
-    if gone and (verb != "rollback" or len(gone) == len(builders())):
+    wanted = images(release, *builders())
+    if verb == "deploy":
+        for image in wanted:
+            registry.refuse_if_moved(image)
+    gone = [image for image in wanted if not registry.provide(image)]
+    if gone and (verb != "rollback" or len(gone) == len(wanted)):
         raise Stop(f"there is no image {gone[0]} here, and it can't be pulled: `make deploy` builds one of this tree")
 
 
@@ -166,14 +177,15 @@ def builders() -> list[str]:
     return [[*each.replicas, each.name][0] for each in inventory.all()]
 
 
+def images(release: str, *names: str) -> list[str]:
+    """The release's images that these compose services need."""
+    listed = compose("config", "--images", *names, tag=release).stdout.split()
+    return [image for image in sorted(set(listed)) if image.endswith(f":{release}")]
+
+
 def missing(release: str, *names: str) -> list[str]:
-    """The images that these compose services need and that are missing here."""
-    images = compose("config", "--images", *names, tag=release).stdout.split()
-    return [image for image in sorted(set(images)) if image.endswith(f":{release}") and not exists(image)]
-
-
-def exists(image: str) -> bool:
-    return docker("image", "inspect", image).returncode == 0
+    """Those that are missing here."""
+    return [image for image in images(release, *names) if not registry.exists(image)]
 
 
 def prepare(release: str, interrupted: dict[str, str] | None) -> None:
@@ -306,20 +318,8 @@ def remember(release: str, former: str) -> None:
     kept = dotenv.in_file().get("PREVIOUS_TAG") if release == former else former
     lines = [line for line in ENV.read_text().splitlines() if not re.match(r"(PREVIOUS_)?TAG=", line)]
     lines += [f"TAG={release}", *([f"PREVIOUS_TAG={kept}"] if kept else [])]
-    write(ENV, "\n".join(lines) + "\n")
+    atomic.write(ENV, "\n".join(lines) + "\n")
     ATTEMPT.unlink()
-
-
-def write(path: Path, text: str) -> None:
-    """Writes the file completely or not at all, even if this process or the machine dies."""
-    unfinished = ROOT / ".deploy.unfinished"
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        unfinished.chmod(path.stat().st_mode)
-    unfinished.replace(path)
 
 
 def compose(*arguments: str, tag: str | None = None, **others: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from slipway.commands import ROOT, backup, deploy
 from slipway.commands.deploy import compose, step
-from slipway.commands.shared import engine, lock
+from slipway.commands.shared import engine, lock, registry
 from slipway.commands.shared.compose import PRODUCTION, expect, last_line
 from slipway.commands.shared.stop import Stop
 
@@ -100,7 +100,7 @@ def config() -> dict[str, Any]:
 def present(major: str) -> None:
     """Pulls the image, unless it is here, before anything is touched."""
     names = compose("config", "--images", "db", POSTGRES_MAJOR=major).stdout.split()
-    if missing := [name for name in names if "postgres:" in name and not deploy.exists(name)]:
+    if missing := [name for name in names if "postgres:" in name and not registry.exists(name)]:
         run = compose("pull", "db", POSTGRES_MAJOR=major)
         expect(run, f"there is no image {missing[0]} here, and it can't be pulled")
 

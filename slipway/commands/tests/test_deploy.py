@@ -27,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+FIRST, SECOND = ("sha256:" + letter * 64 for letter in "12")  # what a tag means first in the registry, and later
 
 
 class Run(NamedTuple):
@@ -62,7 +63,8 @@ class Server:
         self.add_service("web", 'migrate = "migrate"')
         self.env.write_text("SITE_ADDRESS=localhost\nTAG=B\nPREVIOUS_TAG=A\nDEV_PORT=8001\n")
         self.save(
-            runs={"web-a": "B", "web-b": "B"}, images=[f"test/web:{tag}" for tag in "ABCD"], registry=[],
+            runs={"web-a": "B", "web-b": "B"}, images={f"test/web:{tag}": tag for tag in "ABCD"}, registry={}, kept=[],
+            silent=False, uncommitted="",
             broken=[], migrated=[], proxy="", proxies={"one": "first"}, settings="first", steps=0,
         )  # fmt: skip
 
@@ -93,11 +95,23 @@ class Server:
         assert names["DEV_PORT"] == "8001"
         return names["TAG"], names["PREVIOUS_TAG"]
 
-    def make(self, verb: str, tag: str = "", end: tuple[int, int] | None = None) -> Run:
+    @property
+    def noted(self) -> str:
+        return (self.directory / ".images").read_text()
+
+    def make(
+        self,
+        verb: str,
+        tag: str = "",
+        end: tuple[int, int] | None = None,
+        prefix: str = "test/",
+        version: str = "unversioned",
+    ) -> Run:
         """Runs the command; `end` is the step before which a signal arrives, and the signal."""
         said = self.directory / "said"
         if not (child := os.fork()):
             try:
+                os.environ.update(IMAGE_PREFIX=prefix, VERSION=version)
                 self.become(verb, tag, end, said)
             except SystemExit as leave:
                 print(leave.code or "", file=sys.stderr, flush=True)
@@ -113,7 +127,6 @@ class Server:
     def become(self, verb: str, tag: str, end: tuple[int, int] | None, said: Path) -> None:
         """Turns this process into the tool, with a stand-in for docker."""
         sys.stdout = sys.stderr = said.open("w", buffering=1)
-        os.environ.update(IMAGE_PREFIX="test/")
         sys.path.insert(0, str(self.directory))
         for name in [name for name in sys.modules if name.partition(".")[0] == "slipway"]:
             del sys.modules[name]
@@ -147,12 +160,16 @@ class Server:
             return 0, "28.5", ""
         if answer := self.about_the_proxy(words):
             return answer
+        if words[0] == "status":  # git's
+            return 0, state["uncommitted"], ""
+        if "json" in words:
+            names = {name: {"image": f"test/{name[:-2]}:{tag}"} for name in replicas}
+            proxy = {"image": "test/proxy:caddy-2", "build": {}}
+            return 0, json.dumps({"services": names | {"proxy": proxy}}), ""
         if words[:2] == ["image", "inspect"]:
             return int(words[2] not in state["images"]), "", ""
-        if "pull" in words:
-            found = [image for image in state["registry"] if image in words or image.endswith(f":{tag}")]
-            self.save(images=state["images"] + found)
-            return int(not found), "", ""
+        if answer := self.about_the_registry(words):
+            return answer
         if "--images" in words:
             named = [f"test/{name[:-2]}:{tag}" for name in replicas if name in words]
             others = ["postgres:18-trixie", "proxy:caddy-2"]  # that they depend on, or that is the one
@@ -171,6 +188,25 @@ class Server:
             others = [] if {"--no-recreate", "--no-deps"} & set(words) else replicas
             return self.up([name for name in replicas if name in words] or others, tag)
         return 0, "", ""
+
+    def about_the_registry(self, words: list[str]) -> tuple[int, str, str] | None:
+        """It knows what each tag means now, and keeps the bytes of what it meant before."""
+        images, tags, name = self.state["images"], self.state["registry"], words[-1]
+        found = tags.get(name)
+        if words[0] == "buildx":
+            return (1, "", "not found") if self.state["silent"] or not found else (0, f'{{"digest": "{found}"}}', "")
+        if words[0] == "tag":
+            found = words[1].partition("@")[2]
+            if found not in images.values():
+                return 1, "", "No such image"
+        elif words[0] == "pull":
+            by_digest = name.partition("@")[2]
+            found = by_digest if by_digest in self.state["kept"] else found
+        else:
+            return None
+        if found:
+            self.save(images=images | {name: found})
+        return int(not found), f"Digest: {found}\nStatus: Downloaded newer image\n", "" if found else "no such host"
 
     def about_the_proxy(self, words: list[str]) -> tuple[int, str, str] | None:
         """Its containers, each with the settings that it was made with. The listener is one that never changes."""
@@ -212,9 +248,9 @@ class Server:
     def up(self, replicas: list[str], tag: str) -> tuple[int, str, str]:
         runs, broken = self.state["runs"], self.state["broken"]
         down = [name for name in replicas if f"{name} {tag}" in broken]
-        self.save(runs={name: of for name, of in runs.items() if name not in down} | {
-            name: tag for name in replicas if name not in down
-        })  # fmt: skip
+        started = [name for name in replicas if name not in down]
+        self.save(runs={name: of for name, of in runs.items() if name not in down} | dict.fromkeys(started, tag))
+        self.save(bytes=[self.state["images"].get(f"test/{name[:-2]}:{tag}") for name in started])
         return int(bool(down)), "", "container is unhealthy" if down else ""
 
     def compose_up(self) -> None:
@@ -416,19 +452,123 @@ def test_a_proxy_with_other_settings_is_replaced_and_whatever_interrupts_that_on
 
 
 def test_a_rollback_to_an_image_that_was_pruned_pulls_it_or_changes_nothing(server):
-    server.save(images=["test/web:B"])
+    server.save(images={"test/web:B": "B"})
     run = server.make("rollback")
     assert (run.code, server.runs, server.named) == (1, {"B"}, ("B", "A")), run.said
     assert "there is no image test/web:A here, and it can't be pulled" in run.said
-    server.save(registry=["test/web:A"])
+    server.save(registry={"test/web:A": FIRST}, kept=[FIRST])
     run = server.make("rollback")
     assert (run.code, server.runs, server.named) == (0, {"A"}, ("A", "B")), run.said
+
+
+@pytest.fixture
+def pulled(server):
+    """A server that has pulled E, and then deployed C."""
+    server.save(registry={"test/web:E": FIRST}, kept=[FIRST, SECOND])
+    for tag in "EC":
+        run = server.make("deploy", tag)
+        assert (run.code, server.runs) == (0, {tag}), run.said
+    return server
+
+
+def test_the_first_deploy_of_a_tag_from_the_registry_notes_its_digest_in_a_file_beside_env(pulled):
+    assert pulled.noted == f"test/web:E {FIRST}\n"
+    assert {path.name for path in pulled.directory.glob(".*")} == {".env", ".deploy.lock", ".images"}
+
+
+@pytest.mark.parametrize("here", [{}, {"test/web:E": SECOND}], ids=["pruned", "tagged otherwise"])
+def test_a_rollback_gets_the_noted_bytes_even_where_the_tag_has_moved(pulled, here):
+    pulled.save(registry={"test/web:E": SECOND}, images={"test/web:C": "C"} | here)
+    run = pulled.make("rollback")
+    assert (run.code, pulled.runs, pulled.state["bytes"]) == (0, {"E"}, [FIRST]), run.said
+    pulled.save(images={"test/web:C": "C"} | here, kept=[SECOND])
+    assert pulled.make("deploy", "C").code == 0
+    run = pulled.make("rollback")
+    assert (run.code, pulled.runs) == (1, {"C"}), run.said
+    assert f"test/web:E is {FIRST} in .images, not here, and can't be pulled: no such host" in run.said
+
+
+def test_a_deploy_of_a_tag_that_has_moved_is_refused_in_one_line_with_both_digests(pulled):
+    pulled.save(registry={"test/web:E": SECOND})
+    run = pulled.make("deploy", "E")
+    assert (run.code, pulled.runs, pulled.named) == (1, {"C"}, ("C", "E")), run.said
+    (line,) = [line for line in run.said.splitlines() if line.startswith("make deploy:")]
+    assert f"test/web:E has moved: it was {FIRST}, and is {SECOND} in the registry; push the change under a new" in line
+    (pulled.directory / ".images").write_text("")
+    pulled.save(images={"test/web:C": "C"})
+    run = pulled.make("deploy", "E")
+    assert (run.code, pulled.state["bytes"], pulled.noted) == (0, [SECOND], f"test/web:E {SECOND}\n"), run.said
+
+
+def test_where_the_registry_does_not_answer_the_noted_bytes_are_deployed(pulled):
+    pulled.save(registry={"test/web:E": SECOND}, silent=True)
+    run = pulled.make("deploy", "E")
+    assert (run.code, pulled.runs, pulled.state["bytes"]) == (0, {"E"}, [FIRST]), run.said
+
+
+def test_a_registry_that_only_the_engine_reaches_is_pulled_from_and_noted_too(server):
+    server.save(registry={"test/web:E": FIRST}, silent=True)
+    run = server.make("deploy", "E")
+    assert (run.code, server.state["bytes"], server.noted) == (0, [FIRST], f"test/web:E {FIRST}\n"), run.said
+
+
+def test_an_image_that_was_built_here_and_never_pushed_is_never_pulled(server):
+    server.save(registry={"test/web:C": FIRST, "test/web:B": FIRST}, kept=[FIRST])
+    for verb, tag, bytes_of in (("deploy", "C", "C"), ("rollback", "", "B")):
+        run = server.make(verb, tag)
+        assert (run.code, server.state["bytes"]) == (0, [bytes_of]), run.said
+    assert not (server.directory / ".images").exists()
+
+
+def test_a_tag_has_one_meaning_whenever_its_first_deploy_was_killed(tmp_path):
+    for step in range(1000):
+        server = Server(tmp_path / str(step))
+        server.save(registry={"test/web:E": FIRST}, kept=[FIRST, SECOND])
+        server.make("deploy", "E", end=(step, signal.SIGKILL))
+        known, here = (server.directory / ".images").exists(), "test/web:E" in server.state["images"]
+        assert known or not here
+        server.save(registry={"test/web:E": SECOND})
+        run = server.make("deploy", "E")
+        assert ("test/web:E has moved" in run.said) == known, run.said
+        if here:
+            break
+
+
+def test_a_line_of_images_that_cannot_be_understood_is_one_line(pulled):
+    (pulled.directory / ".images").write_text(f"test/web:E {FIRST}\ntest/web:F sha256:12\n")
+    run = pulled.make("deploy", "E")
+    assert (run.code, pulled.runs) == (1, {"C"})
+    assert "make deploy: .images, line 2, is not `NAME:TAG sha256:…`: correct or delete it." in run.said
+
+
+def test_a_push_is_refused_without_a_registry_and_with_an_uncommitted_tree(server, monkeypatch):
+    server.save(uncommitted=" M services/web/src/web/app.py\n")
+    run = server.make("push")
+    assert run.code == 1
+    assert run.said == (
+        "make push: services/web/src/web/app.py is not committed: commit or stash first, then run it again.\n"
+    )
+    run = server.make("push", prefix="")
+    assert run.code == 1
+    assert "make push: IMAGE_PREFIX is not set: name the registry in .env" in run.said
+
+
+def test_a_push_moves_no_tag_and_notes_what_is_there(server):
+    server.save(registry={"test/web:E": FIRST, "test/proxy:E": SECOND})
+    run = server.make("push", version="E")
+    assert run.code == 0, run.said
+    assert "E is in the registry. To deploy it, on a server: make deploy TAG=E" in run.said
+    assert server.noted == f"test/proxy:E {SECOND}\ntest/web:E {FIRST}\n"
+    server.save(registry={"test/web:E": SECOND, "test/proxy:E": SECOND})
+    run = server.make("push", version="E")
+    assert run.code == 1
+    assert f"test/web:E has moved: it was {FIRST}, and is {SECOND}" in run.said
 
 
 def test_a_service_that_is_newer_than_the_release_before_stays(server):
     server.add_service("billing")
     server.save(runs=dict.fromkeys(("web-a", "web-b", "billing-a", "billing-b"), "B"))
-    server.save(images=["test/billing:B", "test/web:A"])
+    server.save(images={"test/billing:B": "B", "test/web:A": "A"})
     run = server.make("rollback")
     assert (run.code, server.named) == (0, ("A", "B")), run.said
     assert server.state["runs"] == {"web-a": "A", "web-b": "A", "billing-a": "B", "billing-b": "B"}
@@ -454,7 +594,7 @@ def test_a_first_deploy_needs_nothing_that_runs(server):
 
 
 def test_a_first_deploy_that_fails_says_that_nothing_serves(server):
-    server.save(runs={}, images=["test/web:C"], broken=["web-a C"])
+    server.save(runs={}, images={"test/web:C": "C"}, broken=["web-a C"])
     run = server.make("deploy", "C")
     assert (run.code, server.runs, server.named) == (1, set(), ("B", "A")), run.said
     assert "Nothing serves; mend it and deploy again" in run.said
