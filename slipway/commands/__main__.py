@@ -18,6 +18,7 @@ VERBS = {
     "docs":             "docs.write",
     "docs-check":       "docs.check",
     "doctor":           "doctor.doctor",
+    "egress":           "egress.egress",
     "init":             "init.init",
     "lint":             "lint.lint",
     "migrate":          "one_off.migrate",

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import atomic, dotenv, engine, inventory, lock, proxy, registry
+from slipway.commands.shared import atomic, dotenv, egress, engine, inventory, lock, proxy, registry
 from slipway.commands.shared import compose as shared
 from slipway.commands.shared.compose import PRODUCTION, build_problem, expect, last_line, parse
 from slipway.commands.shared.stop import Stop
@@ -60,6 +60,9 @@ def change(verb: str, tag: str = "") -> None:
         if verb == "deploy" and not tag and not pushed(release):
             build(release)
         fetch(release, verb)
+    if ways := egress.names():
+        with step("egress"):
+            open_ways(ways)
     hook("before", verb, release, former, otherwise="nothing was changed")
     atomic.write(ATTEMPT, json.dumps({"verb": verb, "release": release, "former": former}) + "\n")
     if verb == "deploy":
@@ -89,7 +92,7 @@ def alone(work: Callable[[], None]) -> None:
 
 
 def check() -> None:
-    if problem := engine.problem() or dotenv.wrong_choice():
+    if problem := engine.problem() or dotenv.wrong_choice() or egress.problem():
         raise Stop(problem)
     proxy.name()  # or stops
     if ENV.exists():
@@ -186,6 +189,14 @@ def images(release: str, *names: str) -> list[str]:
 def missing(release: str, *names: str) -> list[str]:
     """Those that are missing here."""
     return [image for image in images(release, *names) if not registry.exists(image)]
+
+
+def open_ways(names: list[str]) -> None:
+    """Starts the ways out, or has those that run use the configuration on the disk: what is in flight stays."""
+    expect(
+        compose("up", "--detach", "--no-deps", "--wait", *names), "the way out does not start; nothing else was changed"
+    )
+    expect(compose("kill", "--signal", "USR2", *names), "the way out can't be told; nothing else was changed")
 
 
 def prepare(release: str, interrupted: dict[str, str] | None) -> None:

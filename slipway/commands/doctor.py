@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import connections, dotenv, engine, listeners, proxy, pythons
+from slipway.commands.shared import connections, dotenv, egress, engine, listeners, proxy, pythons
+from slipway.commands.shared.stop import Stop
 
 TIMEOUT = 4  # seconds that any one query may take
 ROOM = 5  # GB that images, a build cache and a small database take
@@ -50,10 +51,10 @@ def doctor() -> bool:
 def findings_of(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     try:
         return list(check())
-    except dotenv.Unreadable as line:
-        return [(BAD, str(line))]
     except (OSError, subprocess.SubprocessError, engine.NoAnswer) as error:
         return [(HINT, f"{check.__name__.replace('_', ' ')}: the check itself failed ({error})")]
+    except Stop as line:
+        return [(BAD, str(line))]
 
 
 def tools() -> Iterator[Finding]:
@@ -196,6 +197,11 @@ def database_connections() -> Iterator[Finding]:
         yield HINT, too_few
 
 
+def ways_out() -> Iterator[Finding]:
+    if problem := egress.problem():
+        yield BAD, problem
+
+
 def kernel() -> Iterator[Finding]:
     production = ROOT / "compose/prod.yaml"
     if engine.problem() or not (ROOT / ".env").exists() or "tcp_migrate_req" not in production.read_text():
@@ -315,5 +321,5 @@ def own_check() -> Iterator[Finding]:
 
 CHECKS = (
     tools, python_version, packages, the_engine, base_images, disk, memory, ports, environment_file, ipv6,
-    database_connections, secrets, backups, kernel, proxy_configuration, line_ends, place, owner, own_check,
+    database_connections, ways_out, secrets, backups, kernel, proxy_configuration, line_ends, place, owner, own_check,
 )  # fmt: skip

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from slipway.commands import ROOT
-from slipway.commands.shared import git, prose
+from slipway.commands.shared import egress, git, prose
 from slipway.commands.shared.stop import Stop
 
 BIN = Path(sys.executable).parent
@@ -16,7 +16,7 @@ SOURCE = re.compile(r"(?:libs|services|slipway)/[^/]+/src(?=/.*\.py$)")
 
 def lint() -> None:
     failed = [name for name, command in checks().items() if not passes(name, command)]
-    failed += [] if reads_well() else ["prose"]
+    failed += [name for name, fine in (("egress", has_ways_out), ("prose", reads_well)) if not fine()]
     if failed:
         raise Stop(f"{', '.join(failed)} found something to fix")
 
@@ -56,6 +56,12 @@ def passes(name: str, command: list[str]) -> bool:
 def sources(names: list[str]) -> list[str]:
     """The folders `src` of libs, services and the kit that hold Python; not those that git left behind empty."""
     return sorted({match[0] for name in names if (match := SOURCE.match(name))})
+
+
+def has_ways_out() -> bool:
+    problem = egress.problem()
+    print(f"FAILED egress\n{problem}" if problem else "ok     egress")
+    return not problem
 
 
 def reads_well() -> bool:

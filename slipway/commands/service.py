@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from slipway.commands import ROOT, rename
-from slipway.commands.shared import connections, git, inventory, merge, names, native, templates
-from slipway.commands.shared.compose import last_line
+from slipway.commands.shared import connections, egress, git, inventory, merge, names, native, templates
+from slipway.commands.shared.compose import included, last_line
 from slipway.commands.shared.inventory import Service
 from slipway.commands.shared.stop import Stop
 
@@ -29,7 +29,6 @@ RESERVED = {
 }  # fmt: skip
 # Paths that belong to every service, or to the proxy.
 PATHS = {"_proxy", "api", "health", "metrics", "static", "version"}
-HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def service(
@@ -127,7 +126,7 @@ def claimed() -> set[str]:
 
 
 def check_host(host: str) -> str:
-    if host and not HOST.fullmatch(host):
+    if host and not inventory.HOST.fullmatch(host):
         raise Stop(f"host is {host!r}: it must be a domain in lower case, such as billing.example.com")
     if host and host in {each.host for each in inventory.all()}:
         raise Stop(f"host {host} is another service's")
@@ -251,17 +250,13 @@ def confirmed(name: str) -> bool:
 def include(change: Callable[[list[str]], list[str]]) -> None:
     """Rewrites the list of files in compose.yaml."""
     path = ROOT / "compose.yaml"
-    text = path.read_text()
-    files = re.findall(r"^      - (\S+)$", text, re.MULTILINE)
-    block = "".join(f"      - {file}\n" for file in files)
-    if block not in text:
-        raise Stop("compose.yaml's include is not a plain list of files any more")
-    path.write_text(text.replace(block, "".join(f"      - {file}\n" for file in change(files))))
+    path.write_text(included(path.read_text(), change))
 
 
 def settle() -> None:
-    """Updates what depends on which services there are: the lock, and the documented settings."""
+    """Updates what depends on which services there are: the lock, their ways out, and the documented settings."""
     lock()
+    egress.write()
     run([sys.executable, "-m", "slipway.commands", "docs"], "the settings can't be documented")
 
 

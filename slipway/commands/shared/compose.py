@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 from slipway.commands import ROOT
@@ -30,6 +31,15 @@ def docker(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     # What it starts inherits production's lock, if this process holds it, and keeps it for as long as it runs.
     given = {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "close_fds": False, **options}
     return subprocess.run(["docker", *arguments], **given)
+
+
+def included(text: str, change: Callable[[list[str]], list[str]]) -> str:
+    """compose.yaml with another list of files. Raises Stop if it has no plain list."""
+    files = re.findall(r"^      - (\S+)$", text, re.MULTILINE)
+    block = "".join(f"      - {file}\n" for file in files)
+    if block not in text:
+        raise Stop("compose.yaml's include is not a plain list of files any more")
+    return text.replace(block, "".join(f"      - {file}\n" for file in change(files)))
 
 
 def expect(run: subprocess.CompletedProcess[str], otherwise: str) -> str:

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from slipway.commands import ROOT
-from slipway.commands.shared import dotenv
+from slipway.commands.shared import dotenv, egress
 from slipway.commands.shared.stop import Stop
 
 TIMEOUT = 60  # seconds; an engine whose disk is busy takes long to answer, and a restart would not help
@@ -78,7 +78,8 @@ def bases() -> list[str]:
     if not (ROOT / proxy).exists():
         raise Stop(f"there is no {proxy}: PROXY names caddy or nginx")
     postgres = dotenv.get("POSTGRES_MAJOR", found(r"POSTGRES_MAJOR:-(\d+)", "compose/base.yaml"))
-    return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"\}((?!python)\S+)", proxy)]
+    outside = [found(r"\}(haproxy:\S+)", "slipway/compose/service.yaml")] if egress.names() else []
+    return [f"python:{python}-slim-trixie", f"postgres:{postgres}-trixie", found(r"\}((?!python)\S+)", proxy), *outside]
 
 
 def found(pattern: str, path: str) -> str:

@@ -3,6 +3,7 @@
 Standard library only: make's tools read it before anything is installed, and so do the container tests.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from slipway.commands.shared.stop import Stop
 KINDS = ("web", "asgi", "worker", "script", "static")
 FLASK = ("web", "static")  # the kinds whose framework it is
 FRAMEWORKS = ("sanic", "fastapi")  # of the kind asgi; the first is the default
+HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 FIRST_PORT = 8000  # in development, for the first service; the others follow
 
 
@@ -30,6 +32,7 @@ class Service:
     port: int = FIRST_PORT  # in development
     migrate: str = ""  # the job that runs before it; <name>-migrate unless named here
     template: str = ""  # what `make service` created it from
+    egress: tuple[str, ...] = ()  # what it may reach outside: host:port
 
     @property
     def directory(self) -> Path:
@@ -94,8 +97,24 @@ def find(name: str = "") -> Service:
 
 
 def read(pyproject: Path) -> Service:
-    """Raises TypeError if `[tool.slipway]` has a key that no service has."""
-    return Service(pyproject.parent.name, **tomllib.loads(pyproject.read_text())["tool"]["slipway"])
+    """Raises TypeError if `[tool.slipway]` has a key that no service has, and Stop for an egress that can't be."""
+    name, given = pyproject.parent.name, tomllib.loads(pyproject.read_text())["tool"]["slipway"]
+    return Service(name, **given | {"egress": outside(given.get("egress", []), f"egress of the service {name}")})
+
+
+def outside(entries: object, what: str) -> tuple[str, ...]:
+    """The entries, each the name of a host with a port."""
+    if not isinstance(entries, list) or {type(each) for each in entries} - {str}:
+        raise Stop(f'{what} must be a list, such as ["api.example.com:443"], not {entries!r}')
+    for each in entries:
+        host, _, number = each.rpartition(":")
+        port(number, f"the port in {each!r} ({what})")
+        # An address needs no lookup, which is what leads to the proxy; a name without a dot could be a container's.
+        if not HOST.fullmatch(host) or host.rpartition(".")[2].isdigit():
+            raise Stop(f"{what} must name a host, such as api.example.com:443, not {each!r}")
+        if entries.count(each) > 1:
+            raise Stop(f"{what} names {each} twice")
+    return tuple(entries)
 
 
 def port(text: str, setting: str) -> int:
