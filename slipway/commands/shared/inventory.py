@@ -108,10 +108,10 @@ def outside(entries: object, what: str) -> tuple[str, ...]:
         raise Stop(f'{what} must be a list, such as ["api.example.com:443"], not {entries!r}')
     for each in entries:
         host, _, number = each.rpartition(":")
-        port(number, f"the port in {each!r} ({what})")
         # An address needs no lookup, which is what leads to the proxy; a name without a dot could be a container's.
         if not HOST.fullmatch(host) or host.rpartition(".")[2].isdigit():
-            raise Stop(f"{what} must name a host, such as api.example.com:443, not {each!r}")
+            raise Stop(f"{what} must name a host with its port, such as api.example.com:443, not {each!r}")
+        port(number, f"{what}: the port of {host}")
         if entries.count(each) > 1:
             raise Stop(f"{what} names {each} twice")
     return tuple(entries)

@@ -368,10 +368,12 @@ def test_a_proxy_that_there_is_not_is_one_line(docker, monkeypatch):
         proxy.name()
 
 
-def test_only_the_base_of_the_proxy_in_use_is_pulled(monkeypatch):
+def test_only_the_bases_in_use_are_pulled(monkeypatch):
     for name, base in (("caddy", "caddy:2"), ("nginx", "nginx:1.30")):
         monkeypatch.setenv("PROXY", name)
         assert engine.bases()[2:] == [base]
+    monkeypatch.setattr(engine.egress, "names", lambda: ["web-egress"])
+    assert engine.bases()[2:] == ["nginx:1.30", "haproxy:3.2"]
 
 
 def test_everything_is_based_on_one_python():

@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from slipway.commands.shared import egress
 from slipway.proofs.harness import ROOT, SERVICES
 
 pytestmark = pytest.mark.containers
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.containers
 def allowed(proxy):
     """The deviations that are allowed with this proxy."""
     listed = tomllib.loads((ROOT / "tests/allowed.toml").read_text())["deviation"]
-    return {
+    return {(name, "internal networks only", "outside") for name in egress.names()} | {
         (each["service"], each["rule"], each.get("value", "")) for each in listed if each.get("proxy", proxy) == proxy
     }
 
