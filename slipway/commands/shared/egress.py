@@ -157,13 +157,14 @@ defaults
     option dontlognull
     option clitcpka
     option srvtcpka
+    retries 0 # the client knows whether to try again
     timeout connect 5s
     timeout client 1h
     timeout server 1h
 
 resolvers upstream
     .if defined(EGRESS_DNS)
-        nameserver given "$${EGRESS_DNS}"
+        nameserver given "$${EGRESS_DNS-127.0.0.11:53}"
     .else
         parse-resolv-conf
     .endif
