@@ -184,6 +184,8 @@ class Server:
             return int(f"migrate {tag}" in state["broken"]), "", "division by zero"
         if words[1] == "rm":
             self.save(runs={name: runs for name, runs in state["runs"].items() if name not in words})
+        if words[1] == "up" and words[-1] in state["broken"]:
+            return 1, "", "container is unhealthy"
         if words[1] == "up":
             others = [] if {"--no-recreate", "--no-deps"} & set(words) else replicas
             return self.up([name for name in replicas if name in words] or others, tag)
@@ -584,6 +586,22 @@ def test_a_replica_that_cannot_be_put_back_is_named(server):
     server.save(broken=[])
     run = server.make("rollback")
     assert (run.code, server.state["runs"], server.named) == (0, {"web-a": "B", "web-b": "B"}, ("B", "A")), run.said
+
+
+def test_the_ways_out_are_there_before_any_job_or_replica_of_the_release_or_nothing_is_touched(server):
+    shutil.copy(ROOT / "compose.yaml", server.directory)
+    (server.directory / "compose").mkdir()
+    (server.directory / "docker").mkdir()
+    server.add_service("shop", 'egress = ["api.example.com:443"]')
+    assert "run make egress" in server.make("deploy", "C").said
+    server.make("egress")
+    server.save(broken=["shop-egress"], images=[f"test/{name}:C" for name in ("web", "shop")])
+    failed = server.make("deploy", "C")
+    assert failed.said.endswith("the way out does not start; nothing else was changed: container is unhealthy.\n")
+    assert (server.runs, server.state["migrated"]) == ({"B"}, [])
+    server.save(broken=[])
+    done = server.make("deploy", "C")
+    assert re.search(r"(?s)  egress .+  migrate .+  shop-a ", done.said), done.said
 
 
 def test_a_first_deploy_needs_nothing_that_runs(server):
