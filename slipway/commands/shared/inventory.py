@@ -106,15 +106,16 @@ def outside(entries: object, what: str) -> tuple[str, ...]:
     """The entries, each the name of a host with a port."""
     if not isinstance(entries, list) or {type(each) for each in entries} - {str}:
         raise Stop(f'{what} must be a list, such as ["api.example.com:443"], not {entries!r}')
+    found: list[str] = []
     for each in entries:
         host, _, number = each.rpartition(":")
         # An address needs no lookup, which is what leads to the proxy; a name without a dot could be a container's.
         if not HOST.fullmatch(host) or host.rpartition(".")[2].isdigit():
             raise Stop(f"{what} must name a host with its port, such as api.example.com:443, not {each!r}")
-        port(number, f"{what}: the port of {host}")
-        if entries.count(each) > 1:
-            raise Stop(f"{what} names {each} twice")
-    return tuple(entries)
+        found.append(f"{host}:{port(number, f'{what}: the port of {host}')}")
+        if found.count(found[-1]) > 1:
+            raise Stop(f"{what} names {found[-1]} twice")
+    return tuple(found)
 
 
 def port(text: str, setting: str) -> int:
