@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from slipway.bench import rig
@@ -17,7 +18,9 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def measure(replica: Candidate, image: str, rounds: int, seconds: int) -> dict[str, list[float]]:
+def measure(
+    replica: Candidate, image: str, rounds: int, seconds: int, routes: Iterable[str] = ROUTES
+) -> dict[str, list[float]]:
     """By figure, a value for each round."""
     values: dict[str, list[float]] = {}
     with Rig() as stage, tempfile.TemporaryDirectory(prefix="bench-") as directory:
@@ -26,8 +29,8 @@ def measure(replica: Candidate, image: str, rounds: int, seconds: int) -> dict[s
         docker("network", "disconnect", stage.name, container)
         docker("network", "connect", "--alias=web-a", "--alias=web-b", stage.name, container)
         proxies = started(stage, with_a_file(Path(directory)))
-        for route, path in ROUTES.items():
-            urls = {name: f"https://{name}.internal{path}" for name in proxies}
+        for route in routes:
+            urls = {name: f"https://{name}.internal{ROUTES[route]}" for name in proxies}
             for name, url in urls.items():
                 stage.load(proxies[name], url, 1)  # warm
             for _ in range(rounds):

@@ -12,6 +12,7 @@ from slipway.commands.shared.stop import Stop
 
 VERBS = {
     "backup":           "backup.backup",
+    "capacity":         "capacity.capacity",
     "debug":            "dev.debug",
     "deploy":           "deploy.deploy",
     "dev":              "dev.dev",

@@ -49,10 +49,13 @@ def of_replica(service: Service) -> int:
 
 
 def workers(service: Service) -> int:
-    """As chassis.server counts them."""
     cpus = min(float(setting("WEB_CPUS")), os.cpu_count() or 1)
-    memory = number("WEB_MEMORY", unit="([bkmg]?)b?")
-    return number("WEB_CONCURRENCY", service) or int(min(4, max(2, min(math.ceil(cpus), memory / (96 * 2**20)))))
+    return number("WEB_CONCURRENCY", service) or sized(cpus, number("WEB_MEMORY", unit="([bkmg]?)b?"))
+
+
+def sized(cpus: float, memory: int) -> int:
+    """The workers of a replica with so many CPUs and bytes, as chassis.server counts them."""
+    return int(min(4, max(2, min(math.ceil(cpus), memory / (96 * 2**20)))))
 
 
 def number(name: str, service: Service | None = None, unit: str = "()") -> int:
