@@ -125,6 +125,8 @@ WORKDIR /app/services/$SERVICE
 FROM full AS libs
 COPY slipway/chassis/src /libs/app/slipway/chassis/src
 COPY slipway/image/source.py lib[s] /libs/app/libs/
+# The CA of a Postgres elsewhere, if there is one: docs/deploy.md.
+COPY docke[r]/database_ca.cr[t] /libs/app/
 RUN --network=none \
     mv /libs/app/libs/source.py / \
  && python /source.py /libs

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import engine, inventory, lock
+from slipway.commands.shared import database, engine, inventory, lock
 from slipway.commands.shared.compose import PRODUCTION, compose, parse
 from slipway.commands.shared.stop import Stop
 
@@ -61,6 +61,7 @@ def restore(s: str = "", file: str = "", yes: str = "") -> None:
 
 def service_of(name: str) -> str:
     """The service's name: a removed service may still have its database."""
+    database.refuse_elsewhere("its provider backs it up and restores it; docs/deploy.md has a dump by hand")
     if problem := engine.problem():
         raise Stop(problem)
     return name or inventory.find().name

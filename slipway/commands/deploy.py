@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import atomic, dotenv, egress, engine, inventory, lock, proxy, registry
+from slipway.commands.shared import atomic, database, dotenv, egress, engine, inventory, lock, proxy, registry
 from slipway.commands.shared import compose as shared
 from slipway.commands.shared.compose import PRODUCTION, build_problem, expect, last_line, parse
 from slipway.commands.shared.stop import Stop
@@ -92,7 +92,7 @@ def alone(work: Callable[[], None]) -> None:
 
 
 def check() -> None:
-    if problem := engine.problem() or dotenv.wrong_choice() or egress.problem():
+    if problem := engine.problem() or dotenv.wrong_choice() or database.problem() or egress.problem():
         raise Stop(problem)
     proxy.name()  # or stops
     if ENV.exists():
@@ -202,10 +202,11 @@ def open_ways(names: list[str]) -> None:
 def prepare(release: str, interrupted: dict[str, str] | None) -> None:
     """Starts the database and runs its roles and migrations: nothing that serves is touched."""
     try:
-        with step("database"):
-            if not running().get("db", DOWN)[1]:
-                expect(compose("up", "--detach", "--no-recreate", "--wait", "db"), "the database does not start")
-            expect(compose("run", "--rm", "--no-deps", "-T", "roles"), "the database's roles can't be set")
+        if not database.elsewhere():
+            with step("database"):
+                if not running().get("db", DOWN)[1]:
+                    expect(compose("up", "--detach", "--no-recreate", "--wait", "db"), "the database does not start")
+                expect(compose("run", "--rm", "--no-deps", "-T", "roles"), "the database's roles can't be set")
         for job in jobs():
             with step(job):
                 migrate(job, release)

@@ -66,7 +66,8 @@ def deployment() -> list[Setting]:
     explained = tomllib.loads((ROOT / MEANINGS).read_text()) | {
         each.port_setting: f"The port of {each.name} in `make dev`." for each in others()
     }
-    if unexplained := defaults.keys() - explained.keys() - BY_MAKE:
+    services = {each.name.upper() for each in fields(chassis.settings.Settings)}  # which the next table explains
+    if unexplained := defaults.keys() - explained.keys() - BY_MAKE - services:
         raise Stop(f"{MEANINGS} does not explain {', '.join(sorted(unexplained))}: add what each one means")
     return [Setting(name, defaults[name], meaning) for name, meaning in explained.items() if name in defaults]
 

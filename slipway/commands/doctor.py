@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway.commands import ROOT, init
-from slipway.commands.shared import connections, dotenv, egress, engine, listeners, proxy, pythons
+from slipway.commands.shared import connections, database, dotenv, egress, engine, listeners, proxy, pythons
 from slipway.commands.shared.stop import Stop
 
 TIMEOUT = 4  # seconds that any one query may take
@@ -175,7 +175,7 @@ def environment_file() -> Iterator[Finding]:
     for name in ("SECRET_KEY", "DATABASE_PASSWORD"):
         if settings.get(name):
             yield BAD, f".env sets {name}, and compose names its file: take the line out, the value goes into secrets/"
-    if wrong := dotenv.wrong_choice():
+    if wrong := dotenv.wrong_choice() or database.problem():
         yield BAD, wrong
     yield from site_address(settings.get("SITE_ADDRESS", ""))
     if (ROOT / ".env").stat().st_mode & 0o077:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from slipway.commands import ROOT, backup
-from slipway.commands.shared import lock
+from slipway.commands.shared import database, lock
 from slipway.commands.shared.compose import compose
 from slipway.commands.shared.stop import Stop
 
@@ -56,6 +56,9 @@ def rotate_key(path: Path) -> None:
 
 def rotate_password(path: Path, role: str) -> None:
     """Changes Postgres first, then the file; the new password is on disk before either, so it can't be lost."""
+    database.refuse_elsewhere(
+        f"change the password of {role} there, then write it into {path.relative_to(ROOT)}, which the app reads at once"
+    )
     prepared = path.with_name(f".{path.name}.next")
     if not prepared.exists() or not GOOD.fullmatch(prepared.read_text().strip()):
         write_aside(prepared, secrets.token_urlsafe(32) + "\n")  # else complete an interrupted rotation

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from slipway.commands import ROOT, deploy, upgrade_postgres
-from slipway.commands.shared import dotenv, engine
+from slipway.commands.shared import database, dotenv, engine
 from slipway.commands.shared.compose import PRODUCTION
 from slipway.commands.shared.stop import Stop
 
@@ -13,7 +13,8 @@ def up() -> None:
     """Starts the release that `.env` names, without building; if it names none, a release built from this tree."""
     if problem := engine.problem() or engine.images_problem():
         raise Stop(problem)
-    upgrade_postgres.refuse_if_due()
+    if not database.elsewhere():
+        upgrade_postgres.refuse_if_due()
     deploy.alone(start)
 
 

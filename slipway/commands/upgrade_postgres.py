@@ -16,7 +16,7 @@ from typing import Any
 
 from slipway.commands import ROOT, backup, deploy
 from slipway.commands.deploy import compose, step
-from slipway.commands.shared import engine, lock, registry
+from slipway.commands.shared import database, engine, lock, registry
 from slipway.commands.shared.compose import PRODUCTION, expect, last_line
 from slipway.commands.shared.stop import Stop
 
@@ -26,6 +26,7 @@ REFUSED = 3  # psql's exit code if the server refuses a statement
 
 
 def upgrade_postgres() -> None:
+    database.refuse_elsewhere("its provider upgrades it")
     try:
         with lock.production():
             deploy.check()

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Creates each service's roles and database, or sets their passwords again. The services are those whose
 # secrets are here; in development, those that have migrations, with one password for all.
-# With ROLE, sets only that role's password, to the one on stdin.
+# With ROLE, sets only that role's password, to the one on stdin. Where Postgres is elsewhere, DATABASE_URL names it.
 set -euo pipefail
 shopt -s nullglob
 
 # The socket would lead to the temporary server of the first boot.
-export PGHOST=${PGHOST:-127.0.0.1} PGUSER=postgres PGPASSWORD PGCONNECT_TIMEOUT=10
+export PGHOST=${PGHOST:-127.0.0.1} PGUSER=${PGUSER:-postgres} PGDATABASE=postgres PGPASSWORD PGCONNECT_TIMEOUT=10
 export SERVICE OWNER_PASSWORD APP_PASSWORD ROLE PASSWORD
 PGPASSWORD=${POSTGRES_PASSWORD:-$(<"${POSTGRES_PASSWORD_FILE:-/dev/null}")}
 
 # Terse, so that psql quotes no line of a statement with an error.
-run() { psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set VERBOSITY=terse --dbname postgres "$@"; }
+run() { psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set VERBOSITY=terse --dbname "${DATABASE_URL:-postgres}" "$@"; }
 
 if (($#)); then
     ROLE=$1 PASSWORD=$(cat)

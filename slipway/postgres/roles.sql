@@ -13,8 +13,14 @@ SELECT format('CREATE ROLE %I LOGIN', role)
 FROM unnest(ARRAY[:'owner', :'app']) AS role
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \gexec
 
-ALTER ROLE :"owner" NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :'owner_password';
-ALTER ROLE :"app"   NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :'app_password';
+ALTER ROLE :"owner" PASSWORD :'owner_password';
+ALTER ROLE :"app"   PASSWORD :'app_password';
+\if :superuser
+ALTER ROLE :"owner" NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION;
+ALTER ROLE :"app"   NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION;
+\else
+GRANT :"owner" TO CURRENT_USER; -- who may otherwise not give it the database
+\endif
 
 \set database :app
 \ir ../../docker/database.sql

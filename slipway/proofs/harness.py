@@ -28,6 +28,7 @@ OURS = (
     "BACKUP_",
     "BUILT",
     "COMPOSE_",
+    "DATABASE_",
     "DEV_",
     "EDGE_",
     "HTTP_PORT",

@@ -8,7 +8,7 @@ import os
 import re
 
 from slipway.commands import ROOT
-from slipway.commands.shared import dotenv, inventory
+from slipway.commands.shared import database, dotenv, inventory
 from slipway.commands.shared.inventory import Service
 
 SPARE = 10  # for the superuser, migrations, dumps, and people
@@ -34,10 +34,13 @@ def shortage() -> str | None:
     if wanted <= limit - SPARE:
         return None
     enough = math.ceil((wanted + SPARE) / 10) * 10
+    then = "run `docker compose up --detach --wait db`, which restarts it"
+    if database.elsewhere():
+        then = "have Postgres there take as many"
     return (
         f"the replicas of {', '.join(service.name for service in services)} may open {wanted} connections together, and"
-        f" Postgres takes {limit}, {SPARE} of them for other work: set DATABASE_CONNECTIONS={enough} in .env and run"
-        " `docker compose up --detach --wait db`, which restarts it, or lower WEB_THREADS"
+        f" Postgres takes {limit}, {SPARE} of them for other work: set DATABASE_CONNECTIONS={enough} in .env and {then},"
+        " or lower WEB_THREADS"
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slipway.commands import ROOT
-from slipway.commands.shared import development_images, engine, inventory, lock
+from slipway.commands.shared import database, development_images, engine, inventory, lock
 from slipway.commands.shared.compose import PRODUCTION, development, parse
 from slipway.commands.shared.stop import Stop
 
@@ -25,6 +25,12 @@ PROGRAM = """\
 export PGPASSWORD=${POSTGRES_PASSWORD:-$(cat "$POSTGRES_PASSWORD_FILE")} PGOPTIONS="--role=$1"
 database=$2; shift 2
 exec psql --host 127.0.0.1 --username postgres --dbname "$database" "$@"
+"""
+# The same where Postgres is elsewhere, with the role's own password.
+ELSEWHERE = """\
+export PGPASSWORD=$(cat "/run/secrets/$1_password") PGUSER=$1 PGDATABASE=$2
+shift 2
+exec psql --dbname "$DATABASE_URL" "$@"
 """
 # As the owner of the tables, before the command itself, so that a fresh database has them.
 MIGRATED = [
@@ -43,7 +49,7 @@ class Place(Protocol):
     def app(self, *words: str, database: bool = True) -> list[str]:
         """The command that runs `words` with the service's environment, in the repository's root."""
 
-    def psql(self, user: str, database: str, *words: str) -> list[str]: ...
+    def psql(self, user: str, name: str, *words: str) -> list[str]: ...
 
     def file(self, path: str) -> str:
         """The path at which the database's programs find a file of the repository's docker/."""
@@ -61,8 +67,11 @@ class Stack:
     def app(self, *words: str, database: bool = True) -> list[str]:
         return [*self.compose, "exec", *terminal(), "--workdir", "/app", *history(self), self.container, *words]
 
-    def psql(self, user: str, database: str, *words: str) -> list[str]:
-        return [*self.compose, "exec", *terminal(), "db", "sh", "-c", PROGRAM, "psql", user, database, *words]
+    def psql(self, user: str, name: str, *words: str) -> list[str]:
+        if self.production and database.elsewhere():
+            run = [*self.compose, "--progress", "quiet", "run", "--rm", "--no-deps", *terminal(), "roles"]
+            return [*run, "sh", "-c", ELSEWHERE, "psql", user, name, *words]
+        return [*self.compose, "exec", *terminal(), "db", "sh", "-c", PROGRAM, "psql", user, name, *words]
 
     def file(self, path: str) -> str:
         return f"/opt/{path}"
@@ -99,8 +108,8 @@ class Native:
     def app(self, *words: str, database: bool = True) -> list[str]:
         return self._run("app" if database else "alone", *words)
 
-    def psql(self, user: str, database: str, *words: str) -> list[str]:
-        return self._run("psql", user, database, *words)
+    def psql(self, user: str, name: str, *words: str) -> list[str]:
+        return self._run("psql", user, name, *words)
 
     def file(self, path: str) -> str:
         return str(ROOT / path)

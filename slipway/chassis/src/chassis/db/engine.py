@@ -93,7 +93,7 @@ def engine_url(address: Address) -> sqlalchemy.URL:
         "postgresql+psycopg2",  # SQLAlchemy takes a bare postgresql:// for psycopg 3
         username=address.user,
         password=address.password,
-        host=address.host,
+        host=address.host,  # in the URL that errors show; `waits.Hosts` says where to connect to
         port=address.port,
         database=address.name,
         query=dict(address.options),
@@ -113,6 +113,7 @@ class _Connect:
     def __init__(self, settings: Settings, address: waits.LastAddress, absence: Absence | None) -> None:
         self.password = SecretFile("DATABASE_PASSWORD", settings.database.password)
         self.timeout = settings.database_connect_timeout
+        self.hosts = waits.Hosts(settings.database)
         self.address, self.absence = address, absence
 
     def __call__(
@@ -126,9 +127,10 @@ class _Connect:
             own["password"] = self.password.read(at_once=True)
             own["connect_timeout"] = waits.seconds_to_connect(1 if "hostaddr" in own else self.timeout)
             try:
-                connection: DriverConnection = dialect.connect(*arguments, **parameters | own)
+                connection = self.hosts.connect(partial(dialect.connect, *arguments, **parameters | own))
             except psycopg2.OperationalError as error:
-                if "hostaddr" not in own and (address := self.address.instead(error)):
+                alone = len(self.hosts.order) == 1
+                if alone and "hostaddr" not in own and (address := self.address.instead(error)):
                     own["hostaddr"] = address
                     continue
                 if monotonic() > begun + self.seconds_to_try(error):

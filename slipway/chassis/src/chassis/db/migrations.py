@@ -7,7 +7,9 @@ Postgres runs a migration's DDL in its transaction, so a migration that fails le
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy
@@ -16,7 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData, event, text
 
 from chassis.db import waits
 from chassis.db.engine import engine_url
@@ -40,29 +42,38 @@ def connect(settings: Settings) -> Connection:
     engine = sqlalchemy.create_engine(
         engine_url(settings.database),
         poolclass=sqlalchemy.NullPool,
-        connect_args={
-            **waits.connect_args(settings),
-            "options": f"-c lock_timeout={LOCK_TIMEOUT}",
-        },
+        connect_args=waits.connect_args(settings, session=f"-c lock_timeout={LOCK_TIMEOUT}"),
     )
+    hosts = waits.Hosts(settings.database)
+    event.listen(
+        engine,
+        "do_connect",
+        lambda dialect, record, given, named: hosts.connect(partial(dialect.connect, *given, **named)),
+    )
+    # Again for each transaction: behind a pooler, a session's own setting would get to other clients.
+    event.listen(engine, "begin", lambda begun: begun.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
     return engine.connect()
 
 
 def run_command(connection: Connection, directory: Path, action: Callable[..., object], *arguments: str) -> None:
     """Runs an Alembic command on the connection, while no other migrator of this database runs."""
-    # Alembic and session locks both need the connection; the lock outlives each transaction.
-    lock = "hashtext('alembic:' || current_database())"
-    connection.execute(text("SET lock_timeout = 0"))
-    connection.execute(text(f"SELECT pg_advisory_lock({lock})"))
-    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-    connection.commit()
-    try:
-        action(config(directory, connection), *arguments)
-        connection.commit()
-    finally:
-        connection.rollback()
-        connection.execute(text(f"SELECT pg_advisory_unlock({lock})"))
-        connection.commit()
+    with locked(connection.engine):
+        try:
+            action(config(directory, connection), *arguments)
+            connection.commit()
+        finally:
+            connection.rollback()
+
+
+@contextmanager
+def locked(engine: sqlalchemy.Engine) -> Iterator[None]:
+    """Holds the migrators' lock in a transaction of its own, beside those of the migrations: a pooler that gives out
+    connections for a transaction would leave a session's lock on one that others then get."""
+    with engine.connect() as holder, holder.begin():
+        holder.execute(text("SET LOCAL lock_timeout = 0"))
+        holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        holder.execute(text("SELECT pg_advisory_xact_lock(hashtext('alembic:' || current_database()))"))
+        yield
 
 
 def config(directory: Path, connection: Connection | None = None) -> Config:

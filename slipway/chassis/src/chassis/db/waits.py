@@ -22,6 +22,7 @@ from psycopg2.extensions import connection as Connection
 
 from chassis.db.absence import Absence
 from chassis.settings import Settings
+from chassis.settings.address import Address
 
 # Added to the statement timeout, so that Postgres itself cancels a statement that is merely slow.
 WAIT_MARGIN = 1.0  # seconds
@@ -35,10 +36,12 @@ _until: ContextVar[float] = ContextVar("postgres_until", default=float("inf"))
 request_ends: ContextVar[Callable[[], float]] = ContextVar("request_ends", default=lambda: math.inf)
 
 
-def connect_args(settings: Settings) -> dict[str, Any]:
-    """Parameters for `psycopg2.connect` (libpq, 33.1.2)."""
+def connect_args(settings: Settings, session: str = "") -> dict[str, Any]:
+    """Parameters for `psycopg2.connect` (libpq, 33.1.2); what DATABASE_URL says comes first. `session` replaces our
+    settings of the session, which a pooler may not take: `options=` in the URL leaves them out."""
     milliseconds = int(settings.database_statement_timeout * 1000)
     return {
+        "connection_factory": DurableConnection,
         "application_name": f"{settings.database.name}@{socket.gethostname()}",
         "connect_timeout": settings.database_connect_timeout,
         "tcp_user_timeout": 5000,  # milliseconds
@@ -46,12 +49,49 @@ def connect_args(settings: Settings) -> dict[str, Any]:
         "keepalives_idle": 2,
         "keepalives_interval": 1,
         "keepalives_count": 2,
-        "options": (
+        "options": session
+        or (
             "-c DateStyle=ISO"  # else psycopg2 sets it, in a round trip that nothing bounds
             f" -c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 2}"
             f" -c idle_in_transaction_session_timeout={milliseconds * 3}"
         ),
+        **dict(settings.database.options),
     }
+
+
+class DurableConnection(Connection):
+    """Refuses what the server takes for a commit although no synchronous standby has it: once the statement timeout
+    has ended the wait for one, Postgres only warns, and a failover would lose what was acknowledged."""
+
+    def commit(self) -> None:
+        self.notices.clear()
+        super().commit()
+        if any("synchronous replication" in notice for notice in self.notices):
+            raise psycopg2.OperationalError("committed on the primary, but no synchronous standby confirmed it in time")
+
+
+class Hosts:
+    """The hosts of a database, in the order in which to try them: one that fails moves to the end.
+
+    libpq tries several by itself, but stays with a silent one: with a wait callback, its timeout does not count.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.order = [{"host": host, "port": port} for host, port in address.hosts]
+
+    def connect(self, opener: Callable[..., Connection]) -> Connection:
+        """Calls `opener(host=…, port=…)` for one after the other. Raises what the only one raised, or all that they
+        did, a line each."""
+        failures = []
+        for place in self.order:  # a failure replaces the list
+            try:
+                return opener(**place)
+            except psycopg2.OperationalError as failure:
+                if len(self.order) == 1:
+                    raise
+                failures.append(reason(failure))
+                self.order = sorted(self.order, key=lambda each: each is place)  # noqa: B023 - called at once
+        raise psycopg2.OperationalError("\n".join(failures))
 
 
 class _Bounds:

@@ -13,6 +13,7 @@ import logging
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import PurePath
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
@@ -88,18 +89,18 @@ def wait_for_postgres(settings: Settings) -> None:
     from chassis.db import waits
 
     waits.bound_every_wait(settings)
-    arguments = waits.connect_args(settings)
     address, start, pause = settings.database, monotonic(), FIRST_PAUSE
+    hosts, opener = waits.Hosts(address), partial(psycopg2.connect, address.url, **waits.connect_args(settings))
     while True:
         try:
-            _ask(psycopg2.connect(address.url, **arguments))
+            _ask(hosts.connect(opener))
         except psycopg2.Error as error:
             if problem := permanent(str(error)):
                 raise Unusable(f"{problem} ({address}).") from None
             waited = monotonic() - start
             if waited + pause > settings.database_wait:
                 raise Unusable(
-                    f"Postgres at {address.host}:{address.port} did not answer within "
+                    f"Postgres at {address.places} did not answer within "
                     f"{settings.database_wait:g} s (DATABASE_WAIT): {waits.reason(error)}"
                 ) from None
             if pause == FIRST_PAUSE:
@@ -124,6 +125,16 @@ def permanent(message: str) -> str | None:
         return "Postgres has no such role: check DATABASE_USER"
     if "no pg_hba.conf entry" in message:
         return "Postgres's pg_hba.conf does not let this role in"
+    if "certificate verify failed" in message:
+        return "the CA in sslrootcert has not signed Postgres's certificate: check DATABASE_URL, and the file"
+    if "server certificate for" in message and "does not match host name" in message:
+        return "Postgres's certificate is not for the host that DATABASE_URL names"
+    if "root certificate file" in message:
+        return "there is no CA to verify Postgres with: sslrootcert in DATABASE_URL names its file, or `system`"
+    if "server does not support SSL" in message:
+        return "Postgres has no TLS, which sslmode in DATABASE_URL demands"
+    if "unsupported startup parameter" in message:
+        return "the pooler takes no settings of a session: add options= to DATABASE_URL"
     if "invalid" in message and ("connection option" in message or "URI" in message):
         return "DATABASE_URL is not a URL that Postgres's client understands"
     return None

@@ -14,7 +14,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -111,7 +111,9 @@ class Settings:
         maximum=3600,
     )
 
-    database_url: str = setting("", "postgresql://user:password@host:5432/name; replaces the next five.", secret=True)
+    database_url: str = setting(
+        "", "postgresql://user:password@host:5432/name, or several hosts; what it lacks, the next five say.", secret=True
+    )
     database_host: str = setting("", "The host of the database.")
     database_port: int = setting(5432, "The port of the database.", minimum=1, maximum=65535)
     database_name: str = setting("", "The name of the database; by default the service's name.")
@@ -147,16 +149,13 @@ class Settings:
 
     @cached_property
     def database(self) -> Address:
-        """The database's address, from DATABASE_URL or from its parts."""
-        if self.database_url:
-            return Address.from_url(self.database_url)
-        return Address(
-            self.database_host,
-            self.database_port,
-            self.database_name or os.environ.get("SERVICE", ""),
-            self.database_user or os.environ.get("SERVICE", ""),
-            self.database_password,
-        )
+        """The database's address, from DATABASE_URL and, for what that lacks, from the parts."""
+        service = os.environ.get("SERVICE", "")
+        name, user, password = self.database_name or service, self.database_user or service, self.database_password
+        if not self.database_url:
+            return Address(self.database_host, self.database_port, name, user, password)
+        url = Address.from_url(self.database_url)
+        return replace(url, name=url.name or name, user=url.user or user, password=url.password or password)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -295,12 +294,15 @@ def _check_database(values: Mapping[str, Any], environ: Mapping[str, str]) -> tu
     """The password that the service would use, and what is wrong with the database's address."""
     password, errors = values.get("database_password", ""), []
     if url := values.get("database_url", ""):
-        if environ.get("DATABASE_HOST"):
-            errors.append("DATABASE_URL and DATABASE_HOST are both set: remove one of them.")
         try:
-            password = Address.from_url(url).password
+            address = Address.from_url(url)
         except ValueError as error:
-            errors.append(f"DATABASE_URL {error}.")
+            return password, [f"DATABASE_URL {error}."]
+        if not (address.name or values.get("database_name") or os.environ.get("SERVICE")):
+            errors.append("DATABASE_URL must name the database, as in postgresql://user:password@host:5432/name.")
+        if address.password and environ.get("DATABASE_PASSWORD_FILE"):
+            errors.append("DATABASE_URL has a password, and DATABASE_PASSWORD_FILE is set: remove one of them.")
+        password = address.password or password
     elif not values.get("database_host"):
         errors.append("DATABASE_URL is not set, and neither is DATABASE_HOST: set one of them.")
     return password, errors
