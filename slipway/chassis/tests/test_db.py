@@ -2,8 +2,9 @@
 
 import os
 import signal
+import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import sqlalchemy
 from flask import Flask
 from sqlalchemy import text
 
-from chassis.db import absence, waits
+from chassis.db import absence, migrations, waits
 from chassis.db import engine as engines
 from chassis.db.engine import create_engine
 from chassis.settings import Settings
@@ -377,3 +378,75 @@ def test_sessions_that_were_ended_a_moment_ago_are_no_error_for_the_first_statem
         with pytest.raises(sqlalchemy.exc.OperationalError):  # what went before is lost
             session().scalar(text("SELECT 1"))
     app.extensions["database"].dispose()
+
+
+@contextmanager
+def black_hole():
+    """An address that accepts connections and never says a word, as a host behind a dead one's address does."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()
+
+
+def with_hosts(settings, *places):
+    """The settings with these hosts before their own."""
+    address = settings.database
+    (host, port), *others = [*places, (address.host, address.port)]
+    return replace(settings, database_url=replace(address, host=host, port=port, others=tuple(others)).url)
+
+
+def test_of_several_hosts_one_that_refuses_or_is_silent_is_left_for_the_next_and_tried_last_from_then_on(own):
+    _, settings = own
+    with black_hole() as silent:
+        engine = create_engine(with_hosts(settings, ("127.0.0.1", 1), silent), absence.Absence())
+        began = time.monotonic()
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+        assert 1 <= time.monotonic() - began < 3  # the silent one's time
+        began = time.monotonic()
+        with engine.connect(), engine.connect():
+            assert time.monotonic() - began < 1
+
+
+def test_a_primary_is_found_behind_a_standby(own):
+    server, settings = own
+    server.execute("ALTER ROLE own SET default_transaction_read_only = on")
+    try:
+        url = f"{settings.database_url}?target_session_attrs=read-write"
+        with (
+            pytest.raises(sqlalchemy.exc.OperationalError, match="session is read-only"),
+            create_engine(replace(settings, database_url=url)).connect(),
+        ):
+            pass
+    finally:
+        server.execute("ALTER ROLE own RESET default_transaction_read_only")
+
+
+def test_a_commit_that_no_synchronous_standby_confirms_is_an_error(own):
+    """Postgres's own statement timeout does not count while it commits, or this would pass for one."""
+    server, settings = own
+    engine = create_engine(settings)
+    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    server.execute("SELECT pg_reload_conf()")
+    try:
+        with engine.connect() as connection:
+            while connection.scalar(text("SHOW synchronous_standby_names")) != "nobody":
+                time.sleep(0.01)
+            connection.execute(text("SET LOCAL synchronous_commit = on"))
+            connection.execute(text("SELECT lo_create(0)"))
+            with pytest.raises(sqlalchemy.exc.OperationalError, match="did not answer in time"):
+                connection.commit()
+    finally:
+        server.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        server.execute("SELECT pg_reload_conf()")
+
+
+def test_the_migrators_lock_and_settings_are_those_of_transactions(own):
+    """Nothing of a session is left for the client that a pooler gives it to next."""
+    _, settings = own
+    with migrations.connect(settings) as connection:
+        with migrations.locked(connection.engine):
+            assert connection.scalar(text("SHOW lock_timeout")) == "5s"
+            assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 1
+        assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0

@@ -95,8 +95,28 @@ def test_production_refuses_a_short_secret_key():
 def test_the_database_is_needed_once_by_url_or_by_parts(monkeypatch):
     monkeypatch.setenv("SERVICE", "shop")
     assert "DATABASE_URL is not set, and neither is DATABASE_HOST" in errors(DATABASE_HOST="")
-    assert "DATABASE_URL and DATABASE_HOST are both set" in errors(DATABASE_URL="postgresql://u:p@db/x")
     assert Shop.load(GOOD).database == Address("db", 5432, "shop", "shop", "")
+    assert (
+        Shop.load({**GOOD, "DATABASE_URL": "postgresql://u:p@there/x"}).database.url == "postgresql://u:p@there:5432/x"
+    )
+
+
+def test_what_a_database_url_lacks_comes_from_the_parts(tmp_path):
+    (tmp_path / "password").write_text("from-a-file\n")
+    parts = {"DATABASE_NAME": "shop", "DATABASE_USER": "owner", "DATABASE_PASSWORD_FILE": str(tmp_path / "password")}
+    shop = Shop.load({**GOOD, **parts, "DATABASE_URL": "postgresql://there/?sslmode=verify-full&options="})
+    options = (("sslmode", "verify-full"), ("options", ""))
+    assert shop.database == Address("there", 5432, "shop", "owner", "from-a-file", options)
+    both = errors(**parts, DATABASE_URL="postgresql://u:p@there/x")
+    assert "DATABASE_URL has a password, and DATABASE_PASSWORD_FILE is set: remove one of them" in both
+
+
+def test_a_database_url_may_name_several_hosts():
+    address = Address.from_url("postgresql://u:p%2C@a.example,b.example:6432,[::1]:7/x?target_session_attrs=read-write")
+    assert address.hosts == (("a.example", 5432), ("b.example", 6432), ("::1", 7))
+    assert address.password == "p,"
+    assert Address.from_url(address.url) == address
+    assert str(address) == "u@a.example:5432,b.example:6432,[::1]:7/x"
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])

@@ -39,8 +39,8 @@ def shortage() -> str | None:
         then = "have Postgres there take as many"
     return (
         f"the replicas of {', '.join(service.name for service in services)} may open {wanted} connections together, and"
-        f" Postgres takes {limit}, {SPARE} of them for other work: set DATABASE_CONNECTIONS={enough} in .env and {then},"
-        " or lower WEB_THREADS"
+        f" Postgres takes {limit}, {SPARE} of them for other work: set DATABASE_CONNECTIONS={enough} in .env and"
+        f" {then}, or lower WEB_THREADS"
     )
 
 

@@ -41,7 +41,6 @@ def connect_args(settings: Settings, session: str = "") -> dict[str, Any]:
     settings of the session, which a pooler may not take: `options=` in the URL leaves them out."""
     milliseconds = int(settings.database_statement_timeout * 1000)
     return {
-        "connection_factory": DurableConnection,
         "application_name": f"{settings.database.name}@{socket.gethostname()}",
         "connect_timeout": settings.database_connect_timeout,
         "tcp_user_timeout": 5000,  # milliseconds
@@ -57,17 +56,6 @@ def connect_args(settings: Settings, session: str = "") -> dict[str, Any]:
         ),
         **dict(settings.database.options),
     }
-
-
-class DurableConnection(Connection):
-    """Refuses what the server takes for a commit although no synchronous standby has it: once the statement timeout
-    has ended the wait for one, Postgres only warns, and a failover would lose what was acknowledged."""
-
-    def commit(self) -> None:
-        self.notices.clear()
-        super().commit()
-        if any("synchronous replication" in notice for notice in self.notices):
-            raise psycopg2.OperationalError("committed on the primary, but no synchronous standby confirmed it in time")
 
 
 class Hosts:
@@ -90,7 +78,7 @@ class Hosts:
                 if len(self.order) == 1:
                     raise
                 failures.append(reason(failure))
-                self.order = sorted(self.order, key=lambda each: each is place)  # noqa: B023 - called at once
+                self.order = sorted(self.order, key=lambda each: each is place)
         raise psycopg2.OperationalError("\n".join(failures))
 
 

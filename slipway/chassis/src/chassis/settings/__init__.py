@@ -112,7 +112,9 @@ class Settings:
     )
 
     database_url: str = setting(
-        "", "postgresql://user:password@host:5432/name, or several hosts; what it lacks, the next five say.", secret=True
+        "",
+        "postgresql://user:password@host:5432/name, or several hosts; what it lacks, the next five say.",
+        secret=True,
     )
     database_host: str = setting("", "The host of the database.")
     database_port: int = setting(5432, "The port of the database.", minimum=1, maximum=65535)
