@@ -427,11 +427,11 @@ def test_a_commit_that_no_synchronous_standby_confirms_is_an_error(own):
     """Postgres's own statement timeout does not count while it commits, or this would pass for one."""
     server, settings = own
     engine = create_engine(settings)
-    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
     server.execute("SELECT pg_reload_conf()")
     try:
         with engine.connect() as connection:
-            while connection.scalar(text("SHOW synchronous_standby_names")) != "nobody":
+            while connection.scalar(text("SHOW synchronous_standby_names")) != "absent":
                 time.sleep(0.01)
             connection.execute(text("SET LOCAL synchronous_commit = on"))
             connection.execute(text("SELECT lo_create(0)"))

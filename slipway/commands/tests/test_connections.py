@@ -38,6 +38,8 @@ def test_two_services_fit_and_the_third_is_said_to_be_too_many_with_what_to_set(
     assert list(doctor.database_connections()) == [(doctor.HINT, connections.problem())]
     settings_file("DATABASE_CONNECTIONS=120\n")
     assert connections.problem() is None
+    settings_file("DATABASE_URL=postgresql://db.example\n")
+    assert "set DATABASE_CONNECTIONS=120 in .env and have Postgres there take as many" in connections.problem()
 
 
 def test_threads_workers_and_what_a_services_own_file_says_are_counted(settings_file, monkeypatch, tmp_path):

@@ -220,10 +220,12 @@ def test_a_port_that_is_none_blocks(tree, docker, monkeypatch):
         ("SECRET_KEY=abc", BAD, ".env sets SECRET_KEY, and compose names its file"),
         ("SITE_ADDRESS=", BAD, "no SITE_ADDRESS"),
         ("SITE_ADDRESS=www.example.com", HINT, "is an example"),
+        ("DATABASE_URL=postgresql://web:words@db.example/web", BAD, "has a password, which `docker inspect` shows"),
+        ("DATABASE_URL=postgresql://there\nCOMPOSE_PROFILES=backup", BAD, "is for a database of this stack"),
     ],
 )
 def test_what_is_wrong_in_dotenv_is_named_with_the_way_out(tree, line, state, said):
-    (tree / ".env.example").write_text(f"{NAMES}#SECRET_KEY=\n")
+    (tree / ".env.example").write_text(f"{NAMES}#SECRET_KEY=\n#DATABASE_URL=\n")
     (tree / ".env").write_text(f"SITE_ADDRESS=localhost\n{line}\n")
     found = only(doctor.environment_file)
     assert found[0] == state

@@ -147,10 +147,14 @@ def deployed(stack: Fork, nodes: Nodes) -> Fork:
     stack.write("docker/database_ca.crt", nodes.inside("pg1", "cat", "/tls/ca.crt").stdout)
     stack.commit("The database's CA")
     use(stack, DATABASE_URL)
-    login = ("--env", "PGUSER=administrator", "--env", "POSTGRES_PASSWORD=administrators-word")
-    stack.compose("run", "--rm", *login, "roles")
+    make_roles(stack)
     stack.make("deploy")
     return stack
+
+
+def make_roles(stack: Stack) -> None:
+    login = ("--env", "PGUSER=administrator", "--env", "POSTGRES_PASSWORD=administrators-word")
+    stack.compose("run", "--rm", *login, "roles")
 
 
 def services(stack: Stack) -> set[str]:
@@ -166,6 +170,9 @@ def test_one_setting_leaves_out_db_roles_and_backup_and_every_verb_works_or_says
     assert nodes.ask("SELECT DISTINCT version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'web'")
     psql = stack.make("psql", input="SELECT current_user, count(*) FROM probe;\n")
     assert " web_owner    |     1\n" in psql.stdout
+    dump = """PGUSER=web_owner PGDATABASE=web PGPASSWORD=$(cat /run/secrets/web_owner_password) \\
+        exec pg_dump --format custom --dbname "$DATABASE_URL\""""
+    assert stack.compose("run", "--rm", "-T", "roles", "sh", "-c", dump, text=False).stdout.startswith(b"PGDMP")
     for verb in (["backup"], ["restore", "file=x"]):
         assert "elsewhere: its provider backs it up" in complaint(stack.make(*verb, check=False))
     assert "its provider upgrades it" in complaint(stack.make("upgrade-postgres", check=False))
@@ -180,6 +187,13 @@ def test_one_setting_leaves_out_db_roles_and_backup_and_every_verb_works_or_says
     assert f"{first} serves" in stack.make("rollback").stdout
     stack.make("up")
     assert services(stack) == {"listener", "proxy", "web-a", "web-b", "migrate"}
+
+
+def test_an_administrator_who_is_no_superuser_has_made_the_roles_and_may_do_it_again(deployed, nodes):
+    make_roles(deployed)
+    assert nodes.ask("SELECT rolname FROM pg_roles WHERE rolname ~ '^(web|admin)' AND rolsuper") == ""
+    assert nodes.ask("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'web'") == "web_owner"
+    assert nodes.ask("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'", "web") == "web_owner"
 
 
 def started(stack: Stack) -> list[str]:
