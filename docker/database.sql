@@ -10,7 +10,8 @@ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
 REVOKE ALL     ON DATABASE :"database" FROM PUBLIC;
 GRANT  CONNECT ON DATABASE :"database" TO :"app";
 
-\connect :"database"
+-- The same server: of several hosts, a standby may not know the database yet.
+\connect :"database" - :"HOST" :"PORT"
 
 -- As in quiet.sql, for the objects in this database.
 SET lock_timeout = '60s';

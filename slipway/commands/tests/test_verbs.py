@@ -54,3 +54,12 @@ def test_what_stops_a_verb_is_one_line(monkeypatch, error, said):
     with pytest.raises(SystemExit) as ended:
         __main__.main("doctor")
     assert ended.value.code == said
+
+
+def test_every_job_that_waits_for_the_roles_starts_without_them_where_postgres_is_elsewhere():
+    """Those of the services, and of each that `make service` adds."""
+    files = [*ROOT.glob("compose/*.yaml"), *ROOT.glob("slipway/templates/service/compose/*.yaml.jinja")]
+    production = [path.read_text() for path in files if ".dev.yaml" not in path.name]
+    waits = re.findall(r"^ +roles: \{ condition: .*$", "\n".join(production), re.MULTILINE)
+    assert len(waits) > 1
+    assert all("required: false }" in line for line in waits)

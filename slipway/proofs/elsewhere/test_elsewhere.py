@@ -21,9 +21,8 @@ from slipway.proofs.harness import Stack, ports, unique, wait_until, with_probe
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 NODES = ("pg1", "pg2", "pg3")
-VERIFIED = "sslmode=verify-full&sslrootcert=/app/database_ca.crt&target_session_attrs=read-write"
-DATABASE_URL = f"postgresql://{','.join(NODES)}/?{VERIFIED}"
-POOLED = f"postgresql://{','.join(f'{node}:6432' for node in NODES)}/?{VERIFIED}"
+VERIFIED = "sslmode=verify-full&sslrootcert=/app/database_ca.crt"
+DATABASE_URL = f"postgresql://{','.join(NODES)}/?{VERIFIED}&target_session_attrs=read-write"
 ADMINISTRATOR = "CREATE ROLE administrator LOGIN CREATEROLE CREATEDB PASSWORD 'administrators-word'"
 LIMIT = 15.0  # seconds from the primary's end to the next acknowledged write
 DETECTED = 22.0  # seconds that Patroni takes to take a node for dead: it has a lease for 20 at least
@@ -143,10 +142,10 @@ def use(stack: Fork, url: str) -> None:
 @pytest.fixture(scope="module")
 def deployed(stack: Fork, nodes: Nodes) -> Fork:
     """What docs/deploy.md says: the CA, the setting, the roles, a deploy."""
-    stack.compose("rm", "--force", "db", "listener")
     stack.write("docker/database_ca.crt", nodes.inside("pg1", "cat", "/tls/ca.crt").stdout)
     stack.commit("The database's CA")
     use(stack, DATABASE_URL)
+    stack.compose("--profile", "none", "rm", "--stop", "--force", "db", "listener")
     make_roles(stack)
     stack.make("deploy")
     return stack
@@ -267,9 +266,8 @@ def test_what_can_not_work_is_refused_in_one_line(deployed, nodes, former, new, 
 
 def test_through_pgbouncer_in_transaction_mode_migrations_and_requests_work_and_leave_no_state(deployed, nodes):
     stack = deployed
-    for node in NODES:  # the roles' passwords, which PgBouncer compares itself
-        nodes.inside(node, "psql", "-Xq", "-h", "127.0.0.1", "-p", "6432", "-U", "postgres", "-c", "SELECT 1")
-    use(stack, f"{POOLED}&options=")
+    primary = nodes.primary()
+    use(stack, f"postgresql://{primary}:6432/?{VERIFIED}&options=")
     run = ["run", "--rm", "--no-deps", "-T", "migrate", *MIGRATIONS]
     stack.compose(*run, "downgrade", "base")
     migrators = [
@@ -291,7 +289,6 @@ def test_through_pgbouncer_in_transaction_mode_migrations_and_requests_work_and_
     assert (writers.refused, count_lost(nodes, writers)) == ([], 0)
     with stack.client() as client:
         assert client.get("/probe/rows").json()["total"] == len(writers.acknowledged)
-    primary = nodes.primary()
     assert nodes.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", node=primary) == "0"
     clients = nodes.ask("SELECT DISTINCT client_addr FROM pg_stat_activity WHERE usename = 'web'", node=primary)
     assert clients == "127.0.0.1"  # PgBouncer's, and no other
