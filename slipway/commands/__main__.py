@@ -21,6 +21,7 @@ VERBS = {
     "doctor":           "doctor.doctor",
     "egress":           "egress.egress",
     "init":             "init.init",
+    "kubernetes":       "kubernetes.kubernetes",
     "lint":             "lint.lint",
     "migrate":          "one_off.migrate",
     "migration":        "one_off.migration",

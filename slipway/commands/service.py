@@ -29,6 +29,7 @@ RESERVED = {
 }  # fmt: skip
 # Paths that belong to every service, or to the proxy.
 PATHS = {"_proxy", "api", "health", "metrics", "static", "version"}
+KUBERNETES = "deploy/kubernetes/services/kustomization.yaml"
 
 
 def service(
@@ -40,6 +41,7 @@ def service(
     with git.rewriting():
         git.git("checkout", templates.render(newest := templates.newest(), answers | {"template": newest}), "--", ".")
         include(lambda files: [*files, f"compose/{name}.yaml"])
+        include(lambda folders: [*folders, name], KUBERNETES)
         settle()
     added = inventory.find(name)
     print(f"The {added.kind} {name} is there:\n\n{git.changes()}\n")
@@ -205,6 +207,7 @@ def service_remove(name: str = "", yes: str = "") -> None:
         for path in own_files(name):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         include(lambda files: [file for file in files if file != f"compose/{name}.yaml"])
+        include(lambda folders: [folder for folder in folders if folder != name], KUBERNETES)
         settle()
     print(f"{name} is out of the tree:\n\n{git.changes()}\n\nCommit it. What stays, where it has run:")
     print("- containers: `docker compose up --detach --remove-orphans` ends them, and `make proxy-reload` its route")
@@ -232,6 +235,7 @@ def own_files(name: str) -> list[Path]:
             "services/{name}",
             "compose/{name}.yaml",
             "compose/{name}.dev.yaml",
+            "deploy/kubernetes/services/{name}",
             "docker/proxy/caddy/services/{name}.caddy",
             "docker/proxy/caddy/sites/{name}.caddy",
             "docker/proxy/nginx/services/{name}.conf",
@@ -247,10 +251,10 @@ def confirmed(name: str) -> bool:
     return input(f"Type {name} to remove the service {name}: ").strip() == name
 
 
-def include(change: Callable[[list[str]], list[str]]) -> None:
-    """Rewrites the list of files in compose.yaml."""
-    path = ROOT / "compose.yaml"
-    path.write_text(included(path.read_text(), change))
+def include(change: Callable[[list[str]], list[str]], listed: str = "compose.yaml") -> None:
+    """Rewrites the list of files in compose.yaml, or another list of what each service has."""
+    path = ROOT / listed
+    path.write_text(included(path.read_text(), change, listed))
 
 
 def settle() -> None:

@@ -10,7 +10,9 @@ config=/etc/caddy/Caddyfile
 launch="launch 3"
 # Without a listener, as in an image with its configuration in it, Caddy opens the ports itself, for IPv4 and IPv6.
 [ -e /run/listener ] || { launch=""; export HTTP_SOCKETS=0.0.0.0 HTTPS_SOCKETS=0.0.0.0; }
-case $SITE_ADDRESS in http://*) export SITE_BIND="bind ${HTTP_SOCKETS:-fd/4 fd/5}" ;; esac # a site without TLS
+# Sites without TLS; the name that would be redirected is then one that no client asks for.
+case $SITE_ADDRESS in http://*) export SITE_BIND="bind ${HTTP_SOCKETS:-fd/4 fd/5}" SCHEME=http:// REDIRECTED=none. ;; esac
+[ -z "${FRONT_PROXIES:-}" ] || export TRUSTED="trusted_proxies static $FRONT_PROXIES"
 [ -z "${ACME_EMAIL:-}" ] || export ACME_ACCOUNT="email $ACME_EMAIL"
 
 case ${1:-run} in

@@ -33,13 +33,14 @@ def docker(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["docker", *arguments], **given)
 
 
-def included(text: str, change: Callable[[list[str]], list[str]]) -> str:
-    """compose.yaml with another list of files. Raises Stop if it has no plain list."""
-    files = re.findall(r"^      - (\S+)$", text, re.MULTILINE)
-    block = "".join(f"      - {file}\n" for file in files)
-    if block not in text:
-        raise Stop("compose.yaml's include is not a plain list of files any more")
-    return text.replace(block, "".join(f"      - {file}\n" for file in change(files)))
+def included(text: str, change: Callable[[list[str]], list[str]], name: str = "compose.yaml") -> str:
+    """A file with one list, in block style, with another list. Raises Stop if it has no plain list."""
+    lines = re.findall(r"^( +)- (\S*[^:\s])$", text, re.MULTILINE)
+    block = "".join(f"{space}- {each}\n" for space, each in lines)
+    if not lines or block not in text:
+        raise Stop(f"the list in {name} is not a plain list of files any more")
+    space = lines[0][0]
+    return text.replace(block, "".join(f"{space}- {each}\n" for each in change([each for _, each in lines])))
 
 
 def expect(run: subprocess.CompletedProcess[str], otherwise: str) -> str:

@@ -7,7 +7,6 @@ still serves its own files, so only a failed migration stops the release, or a U
 import logging
 import os
 import sys
-from pathlib import Path
 
 from chassis.observe.exits import CONFIG, fail, settings_or_exit
 from chassis.web import bundle, publish
@@ -23,11 +22,8 @@ def main(root: str) -> None:
             bundle.check(bundle.built(package), settings.url_prefix)
         except bundle.BundleError as error:
             fail(CONFIG, str(error))
-    # Each service's folder holds the paths of its URLs.
-    target = Path(f"{root}/{service}{settings.url_prefix}")
-    folders = {"static": package / "static", "static/chassis": publish.OWN}
     try:
-        new = publish.publish(folders, target, bundle.built(package))
+        new = publish.main(root, service, settings.url_prefix)
         log.info("static files published", extra={"new": new})
     except OSError as error:
         log.warning("static files can't be published, so the app serves its own: %s", error)

@@ -9,11 +9,13 @@ import hashlib
 import importlib.util
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from chassis.web import bundle as bundles
 from chassis.web.bundle import BUNDLED
 
 OWN = Path(__file__).with_name("static")  # the chassis's
@@ -107,3 +109,14 @@ def _write(place: Path, data: bytes) -> None:
         unfinished = place.with_name(f".{place.name}.{os.getpid()}")
         unfinished.write_bytes(contents)
         unfinished.replace(place.with_name(place.name + suffix))
+
+
+def main(root: str, service: str, prefix: str) -> int:
+    """Publishes a service's files below `root`, where its folder holds the paths of its URLs."""
+    files = package(service)
+    folders = {"static": files / "static", "static/chassis": OWN}
+    return publish(folders, Path(f"{root}/{service}{prefix}"), bundles.built(files))
+
+
+if __name__ == "__main__":  # for a proxy's pod, which has no settings of the service
+    print(main(sys.argv[1], os.environ["SERVICE"], os.environ.get("URL_PREFIX", "")), "static files published")
