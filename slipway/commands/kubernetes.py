@@ -8,6 +8,7 @@ library only.
 import json
 import re
 import subprocess
+import sys
 
 from slipway.commands import ROOT, rename
 from slipway.commands.deploy import chosen
@@ -37,6 +38,9 @@ def kubernetes(o: str = "production", tag: str = "", former: str = "") -> None:
     if lacking := re.search(r"(secrets/\w+): no such file", run.stderr):
         raise Stop(f"there is no {lacking[1]}: `make init` writes it")
     print(expect(run, f"the overlay {o} can't be rendered"), end="")
+    for each in inventory.all():
+        if each.egress:
+            print(f"{each.name} has no way out to {', '.join(each.egress)}: see docs/kubernetes.md", file=sys.stderr)
 
 
 def kustomization(overlay: str, release: str, former: str) -> str:

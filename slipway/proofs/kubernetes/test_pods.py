@@ -159,6 +159,11 @@ def test_the_proxy_serves_the_page_of_a_static_service_and_no_internals(system):
     assert system.get("/metrics").status_code == 404
 
 
+def test_a_service_on_a_host_of_its_own_is_asked_for_without_tls_too(system):
+    """None of its pods runs here: the proxy looks for one, where it would refuse or redirect an unknown host."""
+    assert system.get("/", headers={"Host": "depot.localhost"}, timeout=40).status_code in (502, 503)
+
+
 def test_the_hashed_files_of_both_releases_are_served(system, record_property):
     """By a proxy's pod of the second release, before any of web's pods is of it."""
     system.play("Deployment", "proxy", "proxy-2", tag="two")
