@@ -50,14 +50,14 @@ def kustomization(overlay: str, release: str, former: str) -> str:
     for each in inventory.all():
         names |= {each.name: (each.name, release), f"{each.name}-former": (each.name, former)}
     images = [{"name": name, **pinned(f"{prefix}{image}", tag)} for name, (image, tag) in names.items()]
-    label = re.sub(r"[^a-z0-9-]+", "-", release.lower()).strip("-")[:40]  # as names in Kubernetes have to be
+    suffix = re.sub(r"[^a-z0-9]+", "-", release.lower()).strip("-")[:40]  # as a name in Kubernetes has to be
     return json.dumps(
         {
             "resources": [f"../../deploy/kubernetes/overlays/{overlay}"],
             "namespace": rename.current(ROOT),
             "images": images,
-            "labels": [{"pairs": {"release": label}}],
-            "transformers": [JOBS % (label, "{kind: Job, path: metadata/name}")],
+            "labels": [{"pairs": {"release": release}}],
+            "transformers": [JOBS % (suffix, "{kind: Job, path: metadata/name}")],
         },
         indent=2,
     )

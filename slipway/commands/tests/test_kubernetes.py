@@ -182,7 +182,7 @@ def test_what_is_printed_names_the_images_of_the_release_and_of_the_former_one(m
         image = f"registry.example/shop/{service.name}"
         assert images[service.name] == {"newName": image, "newTag": "v2.0"}
         assert images[f"{service.name}-former"] == {"newName": image, "newTag": "v1.9"}
-    assert told["labels"] == [{"pairs": {"release": "v2-0"}}]
+    assert told["labels"] == [{"pairs": {"release": "v2.0"}}]
     assert "suffix: -v2-0," in told["transformers"][0]
 
 
