@@ -1,6 +1,7 @@
 """The manifests of deploy/kubernetes and compose's files say the same, and never drift apart; and `make kubernetes`."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import yaml
 from slipway.commands import ROOT, kubernetes
 from slipway.commands.shared import inventory, registry
 from slipway.commands.shared.stop import Stop
-from slipway.proofs.harness import SERVICES
+from slipway.proofs.harness import SERVICES, Service
 
 DEPLOY, KIT = ROOT / "deploy/kubernetes", ROOT / "slipway/kubernetes"
 PROXY, DATABASE = DEPLOY / "base/proxy.yaml", DEPLOY / "overlays/local/database.yaml"
@@ -192,6 +193,18 @@ def test_an_unknown_overlay_and_a_machine_without_kubectl_are_one_line(monkeypat
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(Stop, match="kubectl is not installed"):
         kubernetes.kubernetes("local", "one")
+
+
+def test_a_service_with_egress_is_named_since_the_manifests_give_it_no_way_out(monkeypatch, capsys, tmp_path):
+    (tmp_path / "kubectl").write_text("#!/bin/sh\necho rendered\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(kubernetes, "PLACE", tmp_path)
+    monkeypatch.setattr(inventory, "all", lambda: [Service("web", egress=("api.example.com:443",))])
+    kubernetes.kubernetes("local", "one")
+    told = capsys.readouterr()
+    assert told.out == "rendered\n"
+    assert told.err == "web has no way out to api.example.com:443: see docs/kubernetes.md\n"
 
 
 def test_every_service_is_in_the_list():
