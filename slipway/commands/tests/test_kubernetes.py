@@ -15,8 +15,8 @@ from slipway.proofs.harness import SERVICES, Service
 
 DEPLOY, KIT = ROOT / "deploy/kubernetes", ROOT / "slipway/kubernetes"
 PROXY, DATABASE = DEPLOY / "base/proxy.yaml", DEPLOY / "overlays/local/database.yaml"
-# Compose sets these for `make deploy`, and DATABASE_HOST is a setting of the overlay.
-OTHERWISE = {"TAG", "PREVIOUS_TAG", "DATABASE_HOST"}
+# Compose sets these for `make deploy`, and where the database is, the overlay says.
+OTHERWISE = {"TAG", "PREVIOUS_TAG", "DATABASE_HOST", "DATABASE_URL"}
 LISTS = ("env", "volumeMounts")  # kustomize adds to these
 UNITS = {"m": 2**20, "g": 2**30, "Mi": 2**20, "Gi": 2**30}
 
