@@ -43,6 +43,7 @@ VERBS = {
     "service-remove":   "service.service_remove",
     "service-update":   "service.service_update",
     "shell":            "one_off.shell",
+    "stack":            "stack.stack",
     "template-update":  "template_update.template_update",
     "up":               "up.up",
     "upgrade-postgres": "upgrade_postgres.upgrade_postgres",
