@@ -1,9 +1,10 @@
 """`make stack`: what compose runs on one server, as two files for Docker Swarm, which `docker stack deploy` takes.
 
-deploy/swarm/before.yaml has the database and the jobs that a release runs first, deploy/swarm/stack.yaml has all. Both
-come from `docker compose config` with the settings of `.env`, so that nothing is written twice. What Swarm says in
-other words is translated; what it can't say is named, a line each; a key that is not known here is refused, since Swarm
-would leave it out without a word. Standard library only.
+deploy/swarm/before.yaml has what keeps data, and the jobs that a release runs first; Swarm runs a job again whenever
+it is deployed, so deploy/swarm/stack.yaml has only what serves. Both come from `docker compose config` with the
+settings of `.env`, so that nothing is written twice. What Swarm says in other words is translated; what it can't say
+is named, a line each; a key that is not known here is refused, since Swarm would leave it out without a word.
+Standard library only.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ PROBE = ["CMD", "python", "-I", "-S", "/app/slipway/chassis/src/chassis/process/
 HEALTH = {"test": PROBE, "interval": "10s", "timeout": "3s", "start_period": "60s", "start_interval": "250ms"}
 # Five minutes: on the first deploy, the jobs start while the database is still being pulled.
 AGAIN = {"condition": "on-failure", "delay": "10s", "max_attempts": 30}
-BACK = {"failure_action": "rollback", "monitor": "10s"}  # a new task that fails takes the service back by itself
+BACK = {"failure_action": "rollback"}  # a new task that fails takes the service back by itself
 
 # Said in the same words, below which Swarm itself refuses what it doesn't know.
 SAME = {
@@ -41,12 +42,8 @@ SAME = {
 }  # fmt: skip
 # Images are pulled; jobs run before, and everything else waits for what it needs by itself.
 NEEDLESS = {"build", "depends_on", "profiles"}
-HARMLESS = {
-    "",
-    "noexec",
-    "nosuid",
-    "nodev",
-}  # options of a tmpfs that Swarm's always have; its mode is 1777, for any owner
+# Options of a tmpfs that each of Swarm's has. It has no owner either: its mode is 1777.
+HARMLESS = {"", "noexec", "nosuid", "nodev"}
 
 
 def stack(tag: str = "") -> None:
@@ -60,14 +57,14 @@ def stack(tag: str = "") -> None:
     config = compose.expect(deploy.compose("config", "--format", "json", tag=release), "compose has an error")
     made = Stack(json.loads(config), release, noted())
     TO.mkdir(parents=True, exist_ok=True)
-    for name, content in (("before", made.before()), ("stack", made.all())):
+    for name, content in (("before", made.file(True)), ("stack", made.file(False))):
         deploy.write(path := TO / f"{name}.yaml", json.dumps(content, indent=2) + "\n")
         path.chmod(0o600)  # it has the settings of .env
         print(f"{path.relative_to(ROOT)}: {', '.join(content['services'])}")
     for note, names in made.notes.items():
         print(f"  {note} ({', '.join(names)})")
     print(f"To roll out {release}, where docker reaches a manager; to go back, the second with a former TAG:")
-    print(f"  {DEPLOY}before.yaml {made.project}\n  {DEPLOY}stack.yaml --prune {made.project}")
+    print(f"  {DEPLOY}before.yaml {made.project}\n  {DEPLOY}stack.yaml {made.project}")
 
 
 class Stack:
@@ -77,35 +74,24 @@ class Stack:
         self.config, self.release, self.project, self.noted = config, release, config["name"], noted
         self.notes: dict[str, dict[str, None]] = {}  # what a stack can't say, and the services that it would be said of
         self.configs: Json = {}
+        # With a driver or options of its own, a volume is where those say, such as on a server that all nodes reach.
+        volumes = config.get("volumes", {})
+        self.shared = {name for name, each in volumes.items() if {"driver", "driver_opts"} & (each or {}).keys()}
         self.pairs = {name: each for each in inventory.all() if each.serves for name in each.replicas}
         self.services = {
             name: self.service(name, each) for name, each in config["services"].items() if name != "listener"
         }
 
-    def all(self) -> Json:
-        return {
-            "services": self.services,
-            "networks": {
-                name: self.network(name, each or {}) for name, each in self.config.get("networks", {}).items()
-            },
-            "volumes": {
-                name: self.volume(name, each or {})
-                for name, each in self.config.get("volumes", {}).items()
-                if name != "listener"
-            },
-            "secrets": {name: self.secret(name, each) for name, each in self.config.get("secrets", {}).items()},
-            "configs": self.configs,
+    def file(self, before: bool) -> Json:
+        """The services that keep data or are jobs, or else the others, with all that any of them refers to."""
+        others = {
+            kind: {
+                name: make(name, each or {}) for name, each in self.config.get(kind, {}).items() if name != "listener"
+            }
+            for kind, make in (("networks", self.network), ("volumes", self.volume), ("secrets", self.secret))
         }
-
-    def before(self) -> Json:
-        """What keeps data, and the jobs."""
-        found = {
-            name: each
-            for name, each in self.services.items()
-            if each["deploy"]["mode"].endswith("-job")
-            or DATABASE in each["deploy"].get("placement", {}).get("constraints", [])
-        }
-        return self.all() | {"services": found}
+        services = {name: each for name, each in self.services.items() if is_before(each["deploy"]) is before}
+        return {"services": services, **others, "configs": self.configs}
 
     def note(self, text: str, name: str) -> None:
         self.notes.setdefault(text, {})[name] = None
@@ -132,7 +118,7 @@ class Stack:
     def rules(self, name: str, given: Json) -> Json:
         """Where it runs, how it is replaced, and what counts as healthy."""
         volumes = [each for each in given.get("volumes", []) if each["type"] != "tmpfs" and not each.get("read_only")]
-        writes = {each.get("source", "") for each in volumes}
+        writes = {each.get("source", "") for each in volumes} - self.shared
         if given.get("restart") == "no":
             # Each node's own proxy serves static files, so each needs them.
             mode = "global-job" if "static" in writes else "replicated-job"
@@ -300,6 +286,10 @@ def noted() -> dict[str, str]:
 def is_proxy(given: Json) -> bool:
     """Whether it is of an image from docker/proxy."""
     return Path(given.get("build", {}).get("context", "/")).parent == ROOT / "docker/proxy"
+
+
+def is_before(rules: Json) -> bool:
+    return rules["mode"].endswith("-job") or DATABASE in rules.get("placement", {}).get("constraints", [])
 
 
 def replaced(order: str) -> Json:

@@ -23,7 +23,7 @@ def translated(name="tick", noted=None, others=None, beside=None, **keys):
     services = {name: {**BASE, **keys}, **(others or {})}
     config = {"name": "shop", "services": services, "networks": {}, "volumes": {}, "secrets": {}, **(beside or {})}
     stack = Stack(config, "two", noted or {})
-    return stack, stack.all()["services"][name]
+    return stack, stack.services[name]
 
 
 def test_limits_are_swarms():
@@ -50,7 +50,7 @@ def test_a_secret_is_named_by_its_contents_and_belongs_to_the_services_user(tmp_
         (tmp_path / "key").write_text(contents)
         mounted = [{"source": "key", "target": "/run/secrets/key"}]
         stack, service = translated(beside={"secrets": {"key": {"file": f"{tmp_path}/key"}}}, secrets=mounted, **keys)
-        return stack.all()["secrets"]["key"]["name"], service["secrets"][0]
+        return stack.file(False)["secrets"]["key"]["name"], service["secrets"][0]
 
     first, mounted = of("one")
     assert (mounted["uid"], mounted["gid"], mounted["mode"]) == ("10001", "10001", 0o400)
@@ -87,11 +87,20 @@ def test_what_keeps_data_stays_on_its_node_and_swarm_does_not_end_it():
     assert service["deploy"]["update_config"]["order"] == "stop-first"
 
 
+def test_a_volume_that_all_nodes_reach_keeps_no_replica_on_one():
+    volumes = [{"type": "volume", "source": "uploads", "target": "/uploads", "volume": {}}]
+    shared = {"volumes": {"uploads": {"name": "shop_uploads", "driver_opts": {"type": "nfs"}}}}
+    assert "placement" not in translated("web-a", beside=shared, volumes=volumes)[1]["deploy"]
+    own = translated("web-a", beside={"volumes": {"uploads": {"name": "shop_uploads"}}}, volumes=volumes)[1]
+    assert "placement" in own["deploy"]
+    assert "ports" not in own  # both replicas are there
+
+
 def test_a_pair_is_kept_apart_and_replaced_without_a_gap():
     a, b = (translated(name)[1] for name in ("web-a", "web-b"))
     assert a["ports"] == b["ports"]
     assert a["ports"][0]["mode"] == "host"
-    assert a["deploy"]["update_config"] == {"order": "start-first", "failure_action": "rollback", "monitor": "10s"}
+    assert a["deploy"]["update_config"] == {"order": "start-first", "failure_action": "rollback"}
     assert a["healthcheck"]["test"][-1] == "/health/ready?for=traffic"
 
 
@@ -100,7 +109,8 @@ def test_jobs_come_before_and_static_files_on_each_node():
     stack, roles = translated("roles", restart="no", others={"migrate": {**BASE, "restart": "no", "volumes": static}})
     assert roles["deploy"]["mode"] == "replicated-job"
     assert stack.services["migrate"]["deploy"]["mode"] == "global-job"
-    assert list(stack.before()["services"]) == ["roles", "migrate"]
+    assert list(stack.file(True)["services"]) == ["roles", "migrate"]
+    assert stack.file(False)["services"] == {}
 
 
 def test_each_node_has_a_proxy_with_its_configuration_in_it_and_the_listeners_ports():
@@ -123,7 +133,7 @@ def test_a_networks_ipv6_and_the_ban_of_new_privileges_are_named():
     networks = {"edge": {"name": "shop_edge", "ipam": {}, "enable_ipv6": True}}
     stack, service = translated(beside={"networks": networks}, security_opt=["no-new-privileges:true"])
     assert "security_opt" not in service
-    assert stack.all()["networks"]["edge"] == {"driver": "overlay", "internal": False}
+    assert stack.file(False)["networks"]["edge"] == {"driver": "overlay", "internal": False}
     assert [note for note in stack.notes if "no-new-privileges" in note or "IPv6" in note] == list(stack.notes)
 
 
@@ -143,4 +153,4 @@ def test_a_networks_ipv6_and_the_ban_of_new_privileges_are_named():
 )  # fmt: skip
 def test_what_has_no_translation_is_refused_in_one_line(keys, said):
     with pytest.raises(Stop, match=said):
-        translated(**keys)
+        translated(**keys)[0].file(False)

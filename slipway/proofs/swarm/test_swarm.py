@@ -11,12 +11,16 @@ import pytest
 from slipway.proofs.harness import copy_tree, wait_until, with_probe
 from slipway.proofs.stack.clients import Clients
 from slipway.proofs.stack.loadtest import LoadTest
-from slipway.proofs.stack.test_deploy import BAD_MIGRATION
 from slipway.proofs.swarm.balancer import Balancer
 from slipway.proofs.swarm.nodes import NODES, Swarm
 
 pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
+# A line for each name, as migrations have them: readiness reads the file.
+BAD_MIGRATION = """
+RUN printf 'from alembic import op\\nrevision = "bad"\\ndown_revision = "{head}"\\n\\
+def upgrade():\\n    op.execute("SELECT 1 / 0")\\n' > /app/services/web/migrations/versions/bad.py
+"""
 RESTYLED = "RUN echo '/* restyled */' >> /app/services/web/src/web/static/style.css"
 STYLE = re.compile(r'"(/static/style\.[0-9a-f]{8}\.css)"')
 PSQL = "PGPASSWORD=$(cat /run/secrets/postgres_password) psql -XqAt -U postgres -h 127.0.0.1"
