@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from slipway.proofs.harness import ROOT, Stack, unique, wait_until
 Json = dict[str, Any]
 NODES = ("one", "two", "three")
 HERE = ROOT / "slipway/proofs/swarm"
+REGISTRY = ("docker-registry", "serve", "/etc/registry.yaml")
+ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 ROOT_CERTIFICATE = "/data/caddy/pki/authorities/local/root.crt"
 
 
@@ -25,44 +28,30 @@ class Swarm(Stack):
     def start(self) -> None:
         self.docker("build", "--quiet", "--tag", self.name, "--file", HERE / "node.Dockerfile", HERE)
         self.docker("network", "create", self.name)
-        begin = ("run", "--detach", "--network", self.name)
-        serve = ("docker-registry", "serve", "/etc/registry.yaml")
-        self.docker(
-            *begin,
-            "--name",
-            f"{self.name}-registry",
-            "--network-alias=registry",
-            "--publish=127.0.0.1::5000",
-            self.name,
-            *serve,
-        )
-        self.registry = self.docker("port", f"{self.name}-registry", "5000")
+        self.begin("registry", "--network-alias=registry", "--publish=127.0.0.1::5000", serve=REGISTRY)
+        self.registry = self.docker("port", self.container_of("registry"), "5000")
         for node in NODES:
-            given = ("--privileged", "--hostname", node, "--volume", f"{self.directory}:/checkout:ro")
-            self.docker(*begin, *given, "--name", self.container_of(node), self.name)
-            self.addresses[node] = self.docker(
-                "inspect",
-                "--format",
-                f'{{{{(index .NetworkSettings.Networks "{self.name}").IPAddress}}}}',
-                self.container_of(node),
-            )
+            self.begin(node, "--privileged", f"--hostname={node}", f"--volume={self.directory}:/checkout:ro")
+            self.addresses[node] = self.docker("inspect", "--format", ADDRESS, self.container_of(node))
         for node in NODES:
-            wait_until(
-                f"the engine of node {node}", lambda node=node: self.on(node, "docker", "info", check=False) is not None
-            )
+            wait_until(f"the engine of node {node}", partial(self.on, node, "docker", "info"))
         self.manage("swarm", "init", "--advertise-addr", self.addresses["one"], "--dispatcher-heartbeat", "2s")
         token = self.manage("swarm", "join-token", "--quiet", "manager")
         for node in NODES[1:]:
             self.on(node, "docker", "swarm", "join", "--token", token, f"{self.addresses['one']}:2377")
         self.manage("node", "update", "--label-add", "slipway.database=true", "one")
 
+    def begin(self, name: str, *options: str, serve: tuple[str, ...] = ()) -> None:
+        given = ("--detach", f"--network={self.name}", f"--name={self.container_of(name)}", *options)
+        self.docker("run", *given, self.name, *serve)
+
     def destroy(self) -> None:
         for node in (*NODES, "registry"):
             self.run("docker", "rm", "--force", "--volumes", self.container_of(node), check=False)
         self.run("docker", "network", "rm", self.name, check=False)
-        own = [self.name, *(f"--filter=reference={name}/**" for name in (self.name, self.registry))]
-        images = self.run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *own[1:], check=False)
-        self.run("docker", "image", "rm", "--force", self.name, *images.stdout.split(), check=False)
+        own = [f"--filter=reference={name}/**" for name in (self.name, self.registry) if name]
+        images = self.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *own).split()
+        self.run("docker", "image", "rm", "--force", self.name, *images, check=False)
 
     def container_of(self, node: str) -> str:
         return f"{self.name}-{node}"
@@ -77,8 +66,8 @@ class Swarm(Stack):
         )
         return None if run.returncode else run.stdout.strip()
 
-    def manage(self, *words: str, by: str = "one") -> str:
-        return self.on(by, "docker", *words) or ""
+    def manage(self, *words: str) -> str:
+        return self.on("one", "docker", *words) or ""
 
     def push(self, image: str, name: str) -> None:
         """Has the registry hold it under this name, and notes its digest beside .env, as `make push` does."""
@@ -114,15 +103,15 @@ class Swarm(Stack):
             said += self.on("one", *command.split()) or ""
         return said
 
-    def tasks(self, service: str, by: str = "one") -> list[Json]:
+    def tasks(self, service: str) -> list[Json]:
         """A service's tasks, the newest first: Node, DesiredState, CurrentState, Image, Error."""
-        lines = self.manage("service", "ps", "--no-trunc", "--format", "{{json .}}", f"{self.name}_{service}", by=by)
+        lines = self.manage("service", "ps", "--no-trunc", "--format", "{{json .}}", f"{self.name}_{service}")
         return [json.loads(line) for line in lines.splitlines()]
 
-    def node_of(self, service: str, by: str = "one") -> str | None:
+    def node_of(self, service: str) -> str | None:
         """Where its one task runs, healthy."""
-        running = [each for each in self.tasks(service, by) if each["CurrentState"].startswith("Running")]
-        return running[0]["Node"] if len(running) == 1 else None
+        meant = [each for each in self.tasks(service) if each["DesiredState"] == "Running"]
+        return meant[0]["Node"] if len(meant) == 1 and meant[0]["CurrentState"].startswith("Running") else None
 
     def inspect(self, service: str, node: str = "") -> Json:
         """`docker inspect` of the container that a node runs for it."""
