@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from slipway.commands import ROOT, deploy
-from slipway.commands.shared import compose, dotenv, inventory
+from slipway.commands.shared import atomic, compose, dotenv, inventory, registry
 from slipway.commands.shared.stop import Stop
 
 Json = dict[str, Any]
@@ -40,8 +40,8 @@ SAME = {
     "cap_add", "cap_drop", "command", "entrypoint", "extra_hosts", "healthcheck", "hostname", "init", "labels",
     "logging", "read_only", "stop_grace_period", "stop_signal", "sysctls", "ulimits", "user", "working_dir",
 }  # fmt: skip
-# Images are pulled; jobs run before, and everything else waits for what it needs by itself.
-NEEDLESS = {"build", "depends_on", "profiles"}
+# Images are pulled; jobs run before, and everything else waits for what it needs by itself. Links become aliases.
+NEEDLESS = {"build", "depends_on", "external_links", "profiles"}
 # Options of a tmpfs that each of Swarm's has. It has no owner either: its mode is 1777.
 HARMLESS = {"", "noexec", "nosuid", "nodev"}
 
@@ -55,10 +55,10 @@ def stack(tag: str = "") -> None:
     deploy.check()
     release = deploy.chosen(tag)
     config = compose.expect(deploy.compose("config", "--format", "json", tag=release), "compose has an error")
-    made = Stack(json.loads(config), release, noted())
+    made = Stack(json.loads(config), release, registry.noted())
     TO.mkdir(parents=True, exist_ok=True)
     for name, content in (("before", made.file(True)), ("stack", made.file(False))):
-        deploy.write(path := TO / f"{name}.yaml", json.dumps(content, indent=2) + "\n")
+        atomic.write(path := TO / f"{name}.yaml", json.dumps(content, indent=2) + "\n")
         path.chmod(0o600)  # it has the settings of .env
         print(f"{path.relative_to(ROOT)}: {', '.join(content['services'])}")
     for note, names in made.notes.items():
@@ -78,20 +78,32 @@ class Stack:
         volumes = config.get("volumes", {})
         self.shared = {name for name, each in volumes.items() if {"driver", "driver_opts"} & (each or {}).keys()}
         self.pairs = {name: each for each in inventory.all() if each.serves for name in each.replicas}
+        # Of a way out, the names of hosts that lead to it, in the networks of the service that it is for.
+        self.ways_out: dict[str, dict[str, set[str]]] = {}
+        for each in config["services"].values():
+            for way, _, host in (link.partition(":") for link in each.get("external_links") or []):
+                for network in each["networks"].keys() & config["services"][way]["networks"].keys():
+                    self.ways_out.setdefault(way, {}).setdefault(network, set()).add(host)
         self.services = {
             name: self.service(name, each) for name, each in config["services"].items() if name != "listener"
         }
 
     def file(self, before: bool) -> Json:
-        """The services that keep data or are jobs, or else the others, with all that any of them refers to."""
+        """The services that come first, or else the others, with all that any of them refers to."""
         others = {
             kind: {
                 name: make(name, each or {}) for name, each in self.config.get(kind, {}).items() if name != "listener"
             }
             for kind, make in (("networks", self.network), ("volumes", self.volume), ("secrets", self.secret))
         }
-        services = {name: each for name, each in self.services.items() if is_before(each["deploy"]) is before}
+        services = {name: each for name, each in self.services.items() if self.is_before(name) is before}
         return {"services": services, **others, "configs": self.configs}
+
+    def is_before(self, name: str) -> bool:
+        """A way out, too: jobs may need it."""
+        rules = self.services[name]["deploy"]
+        keeps = DATABASE in rules.get("placement", {}).get("constraints", [])
+        return keeps or rules["mode"].endswith("-job") or name in self.ways_out
 
     def note(self, text: str, name: str) -> None:
         self.notes.setdefault(text, {})[name] = None
@@ -103,6 +115,8 @@ class Stack:
             # Swarm replaces one node's proxy after the other's, so each opens its ports itself.
             networks = {network: {"aliases": ["listener"]} for network in listener["networks"]}
             given |= {"ports": listener["ports"], "networks": given["networks"] | networks}
+        if names := self.ways_out.get(name):
+            given = self.way_out(given, names)
         made: Json = {"deploy": {"endpoint_mode": "dnsrr"}}
         merge(made, self.rules(name, given))
         own = given.pop("deploy", {})
@@ -115,6 +129,16 @@ class Stack:
         merge(made["deploy"], own)  # a fork's own has the last word
         return made
 
+    def way_out(self, given: Json, names: dict[str, set[str]]) -> Json:
+        """Known by the names of its hosts in a network, itself included, and so in need of another resolver."""
+        if not (resolver := dotenv.get("EGRESS_DNS")):
+            raise Stop(
+                "EGRESS_DNS is not set: name the DNS server that the ways out ask, such as EGRESS_DNS=192.0.2.53:53"
+            )
+        aliases = {network: {"aliases": sorted(hosts)} for network, hosts in names.items()}
+        environment = given.get("environment", {}) | {"EGRESS_DNS": resolver}
+        return given | {"networks": given["networks"] | aliases, "environment": environment}
+
     def rules(self, name: str, given: Json) -> Json:
         """Where it runs, how it is replaced, and what counts as healthy."""
         volumes = [each for each in given.get("volumes", []) if each["type"] != "tmpfs" and not each.get("read_only")]
@@ -126,7 +150,12 @@ class Stack:
         if is_proxy(given):
             return {"deploy": {"mode": "global", **replaced("stop-first")}}
         pair = self.pairs.get(name)
-        found: Json = {"deploy": {"mode": "replicated", **replaced("start-first" if pair else "stop-first")}}
+        found: Json = {
+            "deploy": {
+                "mode": "replicated",
+                **replaced("start-first" if pair or name in self.ways_out else "stop-first"),
+            }
+        }
         if pair:
             found["healthcheck"] = HEALTH
         if writes - {"static"}:
@@ -218,8 +247,9 @@ class Stack:
         for path, place in places.items():
             if "Dockerfile" in path.name:  # for builds alone, and an edit of it would restart the database
                 continue
-            key = f"{path.name}-{digest(path)}"
-            self.configs[key] = {"name": f"{self.project}_{key}", "file": os.path.relpath(path, TO)}
+            key = f"{digest(path)}-{path.name}"
+            name = f"{self.project}_{key}"[:64].rstrip("-._")  # Swarm's longest
+            self.configs[key] = {"name": name, "file": os.path.relpath(path, TO)}
             found.append({"source": key, "target": place, "mode": 0o555 if os.access(path, os.X_OK) else 0o444})
         return found
 
@@ -277,19 +307,9 @@ def only(known: Set[str], given: Json, where: str) -> None:
         raise Stop(f"{where}: `{min(extra)}` has no translation for Swarm; docs/swarm.md says what has one")
 
 
-def noted() -> dict[str, str]:
-    """The digest of each image in .images, which `make push` and `make deploy` write."""
-    lines = (ROOT / ".images").read_text().splitlines() if (ROOT / ".images").exists() else []
-    return dict(line.split() for line in lines if line.strip())
-
-
 def is_proxy(given: Json) -> bool:
     """Whether it is of an image from docker/proxy."""
     return Path(given.get("build", {}).get("context", "/")).parent == ROOT / "docker/proxy"
-
-
-def is_before(rules: Json) -> bool:
-    return rules["mode"].endswith("-job") or DATABASE in rules.get("placement", {}).get("constraints", [])
 
 
 def replaced(order: str) -> Json:

@@ -123,6 +123,19 @@ def test_each_node_has_a_proxy_with_its_configuration_in_it_and_the_listeners_po
     assert any("PUBLISH_ADDRESS" in note for note in stack.notes)
 
 
+def test_a_way_out_has_the_names_of_its_hosts_and_asks_another_resolver(monkeypatch):
+    web = {**BASE, "networks": {"front": None, "inside": None}, "external_links": ["out:api.example.com"]}
+    keys = {"networks": {"inside": None, "outside": None}, "others": {"web-a": web, "web-b": web}}
+    monkeypatch.setenv("EGRESS_DNS", "192.0.2.53:53")
+    stack, service = translated("out", **keys)
+    assert service["networks"] == {"inside": {"aliases": ["api.example.com"]}, "outside": None}
+    assert service["environment"] == {"EGRESS_DNS": "192.0.2.53:53"}
+    assert "external_links" not in stack.services["web-a"]
+    monkeypatch.delenv("EGRESS_DNS")
+    with pytest.raises(Stop, match="EGRESS_DNS is not set"):
+        translated("out", **keys)
+
+
 def test_an_image_has_the_digest_that_was_noted_and_the_same_proxy_is_not_replaced():
     noted = {"team/web:two": "sha256:2", "team/proxy:two": "sha256:9"}
     assert translated(noted=noted)[1]["image"] == "team/web:two@sha256:2"
