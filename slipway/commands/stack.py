@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from slipway.commands import ROOT, deploy
-from slipway.commands.shared import atomic, compose, dotenv, inventory, registry
+from slipway.commands.shared import atomic, compose, dotenv, inventory, lock, registry
 from slipway.commands.shared.stop import Stop
 
 Json = dict[str, Any]
@@ -52,15 +52,16 @@ def stack(tag: str = "") -> None:
         raise Stop("IMAGE_PREFIX is not set: name the registry that the nodes pull from, see docs/swarm.md")
     if not tag and re.search("dirty|unversioned", os.environ.get("VERSION", "unversioned")):
         raise Stop("this tree is not committed, and so no registry has its images: commit it, or name a release, TAG=…")
-    deploy.check()
-    release = deploy.chosen(tag)
-    config = compose.expect(deploy.compose("config", "--format", "json", tag=release), "compose has an error")
-    made = Stack(json.loads(config), release, registry.noted())
-    TO.mkdir(parents=True, exist_ok=True)
-    for name, content in (("before", made.file(True)), ("stack", made.file(False))):
-        atomic.write(path := TO / f"{name}.yaml", json.dumps(content, indent=2) + "\n")
-        path.chmod(0o600)  # it has the settings of .env
-        print(f"{path.relative_to(ROOT)}: {', '.join(content['services'])}")
+    with lock.production():
+        deploy.check()
+        release = deploy.chosen(tag)
+        config = compose.expect(deploy.compose("config", "--format", "json", tag=release), "compose has an error")
+        made = Stack(json.loads(config), release, registry.noted())
+        TO.mkdir(parents=True, exist_ok=True)
+        for name, content in (("before", made.file(True)), ("stack", made.file(False))):
+            atomic.write(path := TO / f"{name}.yaml", json.dumps(content, indent=2) + "\n")
+            path.chmod(0o600)  # it has the settings of .env
+            print(f"{path.relative_to(ROOT)}: {', '.join(content['services'])}")
     for note, names in made.notes.items():
         print(f"  {note} ({', '.join(names)})")
     print(f"To roll out {release}, where docker reaches a manager; to go back, the second with a former TAG:")
