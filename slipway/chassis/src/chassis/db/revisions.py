@@ -1,10 +1,8 @@
 """Which revision of the database this code needs, read from its migrations without loading Alembic."""
 
-import re
+import ast
+from collections.abc import Iterator
 from pathlib import Path
-
-_ASSIGNED = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*(.*)$""", re.MULTILINE)
-_QUOTED = re.compile(r"""["']([^"']+)["']""")
 
 
 class Revisions:
@@ -14,8 +12,9 @@ class Revisions:
         self.known: set[str] = set()
         older: set[str] = set()
         for path in directory.glob("versions/*.py"):
-            for name, value in _ASSIGNED.findall(path.read_text(encoding="utf-8")):
-                (self.known if name == "revision" else older).update(_QUOTED.findall(value))
+            for name, value in assigned(path.read_text(encoding="utf-8")):
+                if name in ("revision", "down_revision"):
+                    (self.known if name == "revision" else older).update(texts(value))
         self.heads = self.known - older
 
     def behind(self, current: set[str]) -> bool:
@@ -27,3 +26,31 @@ class Revisions:
         if not self.known:
             return False
         return not current or bool(current & (self.known - self.heads))
+
+
+def assigned(source: str) -> Iterator[tuple[str, ast.expr]]:
+    """Each name that a module assigns, alone or in a row with others, and its expression; of one that can't be
+    compiled, nothing."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and node.value:
+            pairs = [(node.target, node.value)]
+        elif isinstance(node, ast.Assign):
+            pairs = [pair for target in node.targets for pair in matched(target, node.value)]
+        else:
+            continue
+        yield from ((target.id, value) for target, value in pairs if isinstance(target, ast.Name))
+
+
+def matched(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        yield from zip(target.elts, value.elts, strict=False)
+    else:
+        yield target, value
+
+
+def texts(value: ast.expr) -> set[str]:
+    return {each.value for each in ast.walk(value) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
