@@ -1,7 +1,5 @@
 """Whether Postgres runs in this stack or elsewhere, where DATABASE_URL names it. Standard library only."""
 
-from urllib.parse import urlsplit
-
 from slipway.commands.shared import dotenv
 from slipway.commands.shared.stop import Stop
 
@@ -17,7 +15,7 @@ def refuse_elsewhere(instead: str) -> None:
 
 def problem() -> str | None:
     """What is wrong with the settings of a database elsewhere, in one line."""
-    login = urlsplit(dotenv.get("DATABASE_URL")).netloc.rpartition("@")[0]
+    login = dotenv.get("DATABASE_URL").partition("://")[2].partition("/")[0].rpartition("@")[0]
     if ":" in login:
         return "DATABASE_URL in .env has a password, which `docker inspect` shows: it goes into secrets/web_password"
     if elsewhere() and "backup" in dotenv.get("COMPOSE_PROFILES").split(","):
