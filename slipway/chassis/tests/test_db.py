@@ -409,6 +409,17 @@ def test_of_several_hosts_one_that_refuses_or_is_silent_is_left_for_the_next_and
             assert time.monotonic() - began < 1
 
 
+def test_an_attempt_whose_time_a_silent_host_took_leaves_the_next_host_for_the_next_attempt(own):
+    """Readiness has less time than a connection may take."""
+    _, settings = own
+    with black_hole() as silent:
+        engine = create_engine(with_hosts(settings, silent))
+        with waits.within(0.3), pytest.raises(sqlalchemy.exc.OperationalError), engine.connect():
+            pass
+        with waits.within(0.9), engine.connect() as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+
+
 def test_a_primary_is_found_behind_a_standby(own):
     server, settings = own
     server.execute("ALTER ROLE own SET default_transaction_read_only = on")

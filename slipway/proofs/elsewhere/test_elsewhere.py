@@ -221,20 +221,24 @@ def test_the_primary_is_killed_under_writes_and_none_that_was_acknowledged_is_lo
     wait_until("three nodes", nodes.is_whole, 90)
 
 
-def test_a_node_is_lost_and_the_app_writes_as_soon_as_there_is_another_primary(deployed, nodes, record_property):
+@pytest.mark.parametrize(("end", "mend"), [("kill", "start"), ("pause", "unpause")], ids=["killed", "frozen"])
+def test_a_node_is_lost_and_the_app_writes_as_soon_as_there_is_another_primary(
+    deployed, nodes, record_property, end, mend
+):
+    """A frozen one still accepts connections, and never answers."""
     primary, began = nodes.primary(), started(deployed)
     with deployed.client() as client, Writers(client) as writers:
         wait_until("writes", lambda: len(writers.acknowledged) > 100)
         ended = time.monotonic()
-        nodes.compose("kill", primary)
+        nodes.compose(end, primary)
         wait_until("another primary", lambda: nodes.primary() not in ("", primary), 60)
         promoted = time.monotonic()
         pause = writers.pause(ended)
-    nodes.compose("start", primary)
+    nodes.compose(mend, primary)
     wait_until("three nodes", nodes.is_whole, 90)
     lost = count_lost(nodes, writers)
     after = f"{pause:.1f} s without a write, another primary after {promoted - ended:.1f} s"
-    record_property("figure", f"node killed: {after}; {len(writers.acknowledged)} acknowledged, {lost} lost")
+    record_property("figure", f"node, {end}: {after}; {len(writers.acknowledged)} acknowledged, {lost} lost")
     assert (lost, started(deployed)) == (0, began)
     assert pause < DETECTED + LIMIT
 

@@ -79,6 +79,8 @@ class Hosts:
                     raise
                 failures.append(reason(failure))
                 self.order = sorted(self.order, key=lambda each: each is place)
+                if seconds_left() <= 0:
+                    break  # the next attempt begins with the next host; without time, each would fail and none move
         raise psycopg2.OperationalError("\n".join(failures))
 
 
