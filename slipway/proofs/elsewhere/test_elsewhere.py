@@ -235,6 +235,10 @@ def test_a_node_is_lost_and_the_app_writes_as_soon_as_there_is_another_primary(
         promoted = time.monotonic()
         pause = writers.pause(ended)
     nodes.compose(mend, primary)
+    # One that thaws takes itself for the primary until it has asked the others.
+    wait_until(
+        "a former primary that follows", lambda: nodes.ask("SELECT pg_is_in_recovery()", node=primary) == "t", 90
+    )
     wait_until("three nodes", nodes.is_whole, 90)
     lost = count_lost(nodes, writers)
     after = f"{pause:.1f} s without a write, another primary after {promoted - ended:.1f} s"
