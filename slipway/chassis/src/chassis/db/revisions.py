@@ -36,13 +36,11 @@ def assigned(source: str) -> Iterator[tuple[str, ast.expr]]:
     except SyntaxError:
         return
     for node in body:
-        if isinstance(node, ast.AnnAssign) and node.value:
-            pairs = [(node.target, node.value)]
-        elif isinstance(node, ast.Assign):
-            pairs = [pair for target in node.targets for pair in matched(target, node.value)]
-        else:
-            continue
-        yield from ((target.id, value) for target, value in pairs if isinstance(target, ast.Name))
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+            targets: list[ast.expr] = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+            for target, value in (pair for each in targets for pair in matched(each, node.value)):
+                if isinstance(target, ast.Name):
+                    yield target.id, value
 
 
 def matched(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
