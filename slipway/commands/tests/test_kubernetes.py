@@ -1,7 +1,6 @@
 """The manifests of deploy/kubernetes and compose's files say the same, and never drift apart; and `make kubernetes`."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 
@@ -9,6 +8,7 @@ import pytest
 import yaml
 
 from slipway.commands import ROOT, kubernetes
+from slipway.commands.shared import egress as shared
 from slipway.commands.shared import inventory, registry
 from slipway.commands.shared.stop import Stop
 from slipway.proofs.harness import SERVICES, Service
@@ -17,6 +17,7 @@ DEPLOY, KIT = ROOT / "deploy/kubernetes", ROOT / "slipway/kubernetes"
 PROXY, DATABASE = DEPLOY / "base/proxy.yaml", DEPLOY / "overlays/local/database.yaml"
 # Compose sets these for `make deploy`, and where the database is, the overlay says.
 OTHERWISE = {"TAG", "PREVIOUS_TAG", "DATABASE_HOST", "DATABASE_URL"}
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 LISTS = ("env", "volumeMounts")  # kustomize adds to these
 UNITS = {"m": 2**20, "g": 2**30, "Mi": 2**20, "Gi": 2**30}
 
@@ -176,7 +177,7 @@ def test_what_is_printed_names_the_images_of_the_release_and_of_the_former_one(m
     monkeypatch.setattr(registry, "FILE", tmp_path / ".images")
     digest = f"sha256:{'0' * 64}"
     (tmp_path / ".images").write_text(f"registry.example/shop/proxy:v2.0 {digest}\n")
-    told = json.loads(kubernetes.kustomization("production", "v2.0", "v1.9"))
+    told = json.loads(kubernetes.kustomization("production", "v2.0", "v1.9", []))
     images = {each.pop("name"): each for each in told["images"]}
     assert images["proxy"] == {"newName": "registry.example/shop/proxy", "digest": digest}
     for service in SERVICES:
@@ -195,16 +196,68 @@ def test_an_unknown_overlay_and_a_machine_without_kubectl_are_one_line(monkeypat
         kubernetes.kubernetes("local", "one")
 
 
-def test_a_service_with_egress_is_named_since_the_manifests_give_it_no_way_out(monkeypatch, capsys, tmp_path):
-    (tmp_path / "kubectl").write_text("#!/bin/sh\necho rendered\n")
-    (tmp_path / "kubectl").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(kubernetes, "PLACE", tmp_path)
-    monkeypatch.setattr(inventory, "all", lambda: [Service("web", egress=("api.example.com:443",))])
-    kubernetes.kubernetes("local", "one")
-    told = capsys.readouterr()
-    assert told.out == "rendered\n"
-    assert told.err == "web has no way out to api.example.com:443: see docs/kubernetes.md\n"
+@pytest.fixture
+def tree(monkeypatch, tmp_path):
+    """An overlay `own`, whose services `make kubernetes` would ask for ways out."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/kustomization.yaml").touch()
+    monkeypatch.setattr(kubernetes, "OVERLAYS", tmp_path)
+    monkeypatch.setattr(kubernetes, "PLACE", tmp_path / "place")
+    return tmp_path
+
+
+def say(monkeypatch, *services):
+    monkeypatch.setattr(inventory, "all", lambda: list(services))
+
+
+def test_the_ways_out_have_addresses_in_the_order_of_their_names(monkeypatch, tree):
+    (tree / "own/settings.env").write_text("EGRESS_ADDRESS=10.96.0.254\n")
+    web = Service("web", egress=("db.example.com:5432", "api.example.com:443"))
+    tick = Service("tick", "worker", database=False, egress=(f"{'mail.' * 12}example.com:465",))
+    say(monkeypatch, web, tick)
+    ways = kubernetes.ways_out("own")
+    assert [way.address for way in ways] == ["10.96.0.254", "10.96.0.255", "10.96.1.0"]
+    assert [way.name for way in ways[1:]] == ["web-egress", "web-egress-db-example-com"]
+    assert ways[0].name.startswith("tick-egress-mail-mail-")
+    assert len(ways[0].name) == 63  # as long as a label may be
+    added = kubernetes.added(ways)
+    patched = [json.loads(each["patch"]) for each in added["patches"] if "patch" in each]
+    assert [each["metadata"]["name"] for each in patched] == ["tick", "web", "web-migrate"]
+    assert patched[0]["spec"]["template"]["metadata"]["labels"] == {
+        f"network/{ways[0].name}": "10.96.0.254",
+        "network/none": None,
+    }
+
+
+def test_a_way_outs_pod_has_what_its_container_has_in_compose(monkeypatch, tree):
+    (tree / "own/settings.env").write_text("EGRESS_ADDRESS=10.96.0.80\n")
+    say(monkeypatch, Service("web", egress=("api.example.com:443",)))
+    deployment = next(yaml.safe_load_all(kubernetes.pods(kubernetes.ways_out("own")[0])))
+    theirs = yaml.safe_load(filled((ROOT / "slipway/compose/service.yaml").read_text()))["services"]["egress"]
+    ours = Pod(kit("hardened"), deployment)
+    assert ours.limits == (float(theirs["cpus"]), size(theirs["mem_limit"]))
+    assert ours.container["image"] == theirs["image"]
+    assert f"{ours.spec['securityContext']['runAsUser']}:{ours.spec['securityContext']['runAsGroup']}" == theirs["user"]
+    test = theirs["healthcheck"]["test"][1:]
+    assert [ours.container[probe]["exec"]["command"] for probe in PROBES] == [test] * 3
+    longest = int(re.search(r"hard-stop-after (\d+)m", shared.HAPROXY.template)[1]) * 60
+    assert ours.grace > longest
+
+
+def test_egress_without_an_address_is_one_line_and_without_any_egress_nothing_is_added(monkeypatch, tree):
+    say(monkeypatch, Service("web"))
+    assert kubernetes.ways_out("own") == []
+    told = json.loads(kubernetes.kustomization("own", "one", "one", []))
+    assert (told["resources"], told.keys() & {"patches", "configMapGenerator"}) == (
+        ["../../deploy/kubernetes/overlays/own"],
+        set(),
+    )
+    say(monkeypatch, Service("web", egress=("api.example.com:443",)))
+    for line in ("", "EGRESS_ADDRESS=\n", "EGRESS_ADDRESS=api.example.com\n"):
+        (tree / "own/settings.env").write_text(line)
+        with pytest.raises(Stop, match=r"web has egress: set EGRESS_ADDRESS in .*/own/settings\.env to the first of 1"):
+            kubernetes.kubernetes("own", "one")
+    assert not (tree / "place").exists()
 
 
 def test_every_service_is_in_the_list():

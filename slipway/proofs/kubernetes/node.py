@@ -23,7 +23,8 @@ IMAGE = "slipway-test/kubernetes-node"
 NETWORK = "pods"
 # What each Service's address is; a rule leads from it to the pods that are ready.
 SERVICES = {"web-a": "10.96.0.1", "web-b": "10.96.0.2", "ui-a": "10.96.0.3", "ui-b": "10.96.0.4", "db": "10.96.0.5"}
-PORTS = {"db": 5432}  # of the others 8000
+SERVICES |= {"egress-10-96-0-81": "10.96.0.81"}
+PORTS = {"db": 5432, "egress-10-96-0-81": 443}  # of the others 8000
 
 Document = dict[str, Any]
 
@@ -61,8 +62,8 @@ class Node:
         """From the engine, through a pipe."""
         self.tree.run("sh", "-c", f'docker save "$@" | docker exec -i {self.name} podman load -q', "sh", *images)
 
-    def play(self, documents: list[Document], kind: str, name: str, pod: str, publish: str = "") -> None:
-        """Runs one pod of this Deployment, StatefulSet or Job, under a name of its own."""
+    def play(self, documents: list[Document], kind: str, name: str, pod: str, *options: str) -> None:
+        """Runs one pod of this Deployment, StatefulSet or Job, under a name of its own, with options of podman's."""
         document = prepared(find(documents, kind, name), pod)
         text = json.dumps(document)
         parts = [each for each in documents if each["kind"] in ("ConfigMap", "Secret")]
@@ -71,8 +72,10 @@ class Node:
             former = each["metadata"]["name"]
             text = text.replace(f'"{former}"', f'"{former}-{pod}"') if is_named(former, document) else text
         given = [{**each, "metadata": {"name": f"{each['metadata']['name']}-{pod}"}} for each in parts]
-        options = ["--network", f"{NETWORK}:alias={pod}", *(["--publish", publish] if publish else [])]
-        self.podman("kube", "play", *options, "-", input=yaml.safe_dump_all([*given, *claims(kind), json.loads(text)]))
+        network = ("--network", f"{NETWORK}:alias={pod}")
+        self.podman(
+            "kube", "play", *network, *options, "-", input=yaml.safe_dump_all([*given, *claims(kind), json.loads(text)])
+        )
 
     def stop(self, pod: str) -> None:
         """As the kubelet does, after its pause: SIGTERM, and SIGKILL when the termination period is over."""
@@ -155,7 +158,8 @@ def prepared(document: Document, pod: str) -> Document:
     document = copy.deepcopy(document)
     document["metadata"] = {"name": pod}
     spec = pod_of(document)["spec"]
-    spec["hostAliases"] = [{"ip": address, "hostnames": [name]} for name, address in SERVICES.items()]
+    names = [{"ip": address, "hostnames": [name]} for name, address in SERVICES.items()]
+    spec["hostAliases"] = [*names, *spec.get("hostAliases", [])]
     for container in spec["containers"]:
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             if "httpGet" in container.get(probe, {}):

@@ -6,14 +6,18 @@ import re
 import pytest
 import yaml
 
-from slipway.proofs.kubernetes.conftest import KINDS
+from slipway.proofs.kubernetes.conftest import KINDS, OVERLAYS
 from slipway.proofs.kubernetes.node import find, pod_of, rendered
+from slipway.proofs.stack.test_egress import WEB, allow
 
 pytestmark = pytest.mark.containers
 
-OVERLAYS = ("local", "production")
 RUNS = ("CronJob", "Deployment", "Job", "StatefulSet")
 PROBES = ("startupProbe", "livenessProbe")
+WAYS = {
+    "web": {("web-egress", 443), ("web-egress-db-example-com", 5432)},
+    "tick": {("tick-egress-mail-example-com", 465)},
+}
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -97,7 +101,7 @@ def of_container(container, kind, main):
 
 def test_no_pod_may_more_than_the_rules_say(documents):
     ran = [each for each in documents if each["kind"] in RUNS]
-    assert {each["metadata"]["name"] for each in ran} >= {"proxy", "web", *KINDS}
+    assert {each["metadata"]["name"] for each in ran} >= {"proxy", "web", "web-egress", *KINDS}
     broken = {each["metadata"]["name"]: list(deviations(each)) for each in ran}
     assert {name: rules for name, rules in broken.items() if rules} == {}
 
@@ -175,17 +179,57 @@ def test_a_pod_reaches_what_shares_a_network_with_it_and_nothing_else(documents)
         pair[:2] in {("proxy", "db"), ("ui", "db"), ("db", "web")} and pair[2] == 5432 and pair[0] != "db"
         for pair in reached
     )
-    assert not any("tick" in pair for pair in reached)
-    assert {port for _, _, port in reached} == ({8000, 5432})
+    ways = {each for each in reached if "egress" in each[1]}
+    assert ways == {
+        *((web, way, port) for web in ("web", "web-migrate") for way, port in WAYS["web"]),
+        *(("tick", way, port) for way, port in WAYS["tick"]),
+    }
+    assert not any("tick" in pair or "egress" in pair[0] for pair in reached - ways)
+    assert {port for _, _, port in reached - ways} == ({8000, 5432})
 
 
-def test_the_way_out_is_to_names_and_to_the_database_alone(documents):
+def test_the_names_of_the_hosts_lead_to_the_services_own_ways_and_no_other_pod_has_them(documents):
+    """The address of each is that of a Service which leads to HAProxy, at the ports that it knows."""
+    led = {
+        each["metadata"]["name"].removesuffix("-one"): {
+            (alias["ip"], *alias["hostnames"]) for alias in pod_of(each)["spec"]["hostAliases"]
+        }
+        for each in documents
+        if each["kind"] in RUNS and "hostAliases" in pod_of(each)["spec"]
+    }
+    web = {("10.96.0.81", "api.example.com"), ("10.96.0.82", "db.example.com")}
+    assert led == {"web": web, "web-migrate": web, "tick": {("10.96.0.80", "mail.example.com")}}
+    services = [each["spec"] for each in documents if each["kind"] == "Service" and "clusterIP" in each["spec"]]
+    assert {each["clusterIP"]: (each["selector"]["app"], each["ports"][0]["port"]) for each in services} == {
+        "10.96.0.80": ("tick-egress-mail-example-com", 465),
+        "10.96.0.81": ("web-egress", 443),
+        "10.96.0.82": ("web-egress-db-example-com", 5432),
+    }
+
+
+def test_another_list_replaces_the_ways_pods_and_no_others(fork, documents):
+    before = fork.read("services/web/pyproject.toml")
+    try:
+        allow(fork, "web", *WEB, "hooks.example.com:443")
+        now = rendered(fork, "local", "TAG=one", "FORMER=zero")
+    finally:
+        fork.write("services/web/pyproject.toml", before)
+    names = [name for its in WAYS.values() for name, _ in its]
+    former, new = ({name: pod_of(find(each, "Deployment", name)) for name in names} for each in (documents, now))
+    assert [name for name in names if former[name] != new[name]] == ["web-egress"]
+
+
+def test_the_way_out_is_to_names_and_to_the_database_alone_and_haproxys_to_its_ports(documents):
+    anywhere = set()
     for policy in documents:
         if policy["kind"] == "NetworkPolicy":
             for rule in policy["spec"].get("egress", ()):
-                assert rule["to"], policy["metadata"]["name"]
-                blocks = [each["ipBlock"]["cidr"] for each in rule["to"] if "ipBlock" in each]
+                blocks = [each["ipBlock"]["cidr"] for each in rule.get("to", ()) if "ipBlock" in each]
                 assert all(block.endswith("/32") for block in blocks)
+                if not rule.get("to"):
+                    app = policy["spec"]["podSelector"]["matchLabels"]["app"]
+                    anywhere |= {(app, each["port"]) for each in rule["ports"]}
+    assert anywhere == WAYS["web"] | WAYS["tick"]
 
 
 def test_each_release_has_its_own_jobs_and_names_what_it_replaces(documents):

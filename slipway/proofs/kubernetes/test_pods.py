@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from slipway.proofs.harness import wait_until
 from slipway.proofs.kubernetes.node import find, pod_of, rendered
 from slipway.proofs.stack.loadtest import LoadTest
+from slipway.proofs.stack.test_egress import ASK, CERTIFICATE, HOSTS, TRY
 
 pytestmark = pytest.mark.containers
 
@@ -17,7 +19,7 @@ READY, LIVE = "/health/ready?for=traffic", "/health/live"
 MANIFESTS, BUILT = ("one", "two", "broken"), ("web", "ui", "ledger", "proxy")
 TWO = "RUN echo '/* two */' >> /app/services/web/src/web/static/style.css"
 BROKEN = "RUN echo 'Revisions.behind = lambda self, current: True' >> /app/slipway/chassis/src/chassis/db/revisions.py"
-UIDS = {"web-1": 10001, "ui-1": 10001, "ledger-1": 10001, "proxy-1": 10002, "db": 999}
+UIDS = {"web-1": 10001, "ui-1": 10001, "ledger-1": 10001, "proxy-1": 10002, "db": 999, "way": 99}
 
 
 class System:
@@ -42,7 +44,7 @@ class System:
             for name in set(BUILT) - {"web"}:
                 self.fork.run("docker", "tag", f"{prefix}{name}:one", f"{prefix}{name}:{tag}")
         images = [f"{prefix}{name}:{tag}" for name in BUILT for tag in MANIFESTS]
-        self.node.load(*images, "postgres:18-trixie")
+        self.node.load(*images, "postgres:18-trixie", "haproxy:3.2")
         self.documents = {tag: rendered(self.fork, "local", f"TAG={tag}", "FORMER=one") for tag in MANIFESTS}
         for documents in self.documents.values():  # the images that were not built here
             proxy = pod_of(find(documents, "Deployment", "proxy"))["spec"]
@@ -50,8 +52,8 @@ class System:
                 each for each in proxy["initContainers"] if each["name"].removesuffix("-former") in BUILT
             ]
 
-    def play(self, kind: str, name: str, pod: str, tag: str = "one", **options) -> None:
-        self.node.play(self.documents[tag], kind, name, pod, **options)
+    def play(self, kind: str, name: str, pod: str, *options: str, tag: str = "one") -> None:
+        self.node.play(self.documents[tag], kind, name, pod, *options)
 
     def job(self, name: str) -> None:
         self.play("Job", f"{name}-one", name)
@@ -85,7 +87,7 @@ def system(node):
     system.play("Deployment", "ledger", "ledger-1")
     system.ready("web-1", "web-2", "ui-1")
     node.serve(web_a=["web-1", "web-2"], web_b=["web-1", "web-2"], ui_a=["ui-1"], ui_b=["ui-1"])
-    system.play("Deployment", "proxy", "proxy-1", publish="8080:8080")
+    system.play("Deployment", "proxy", "proxy-1", "--publish", "8080:8080")
     wait_until("an answer through the proxy", lambda: system.get("/version").status_code == 200, 60)
     return system
 
@@ -95,7 +97,7 @@ def test_a_pod_is_alive_but_not_ready_until_the_job_has_migrated(system):
     assert system.node.answers("web-1", READY) == 200
 
 
-@pytest.mark.parametrize("pod", UIDS)
+@pytest.mark.parametrize("pod", list(UIDS)[:-1])
 def test_from_inside_no_pod_may_anything(system, pod):
     status = system.node.inside(pod, "cat", "/proc/1/status").stdout
     value = {name: text.strip() for name, text in re.findall(r"^(\w+):(.*)$", status, re.MULTILINE)}
@@ -143,6 +145,48 @@ def test_a_workers_heartbeat_is_its_probe_and_it_ends_within_its_time(system):
     took = time.monotonic() - begun
     state = json.loads(system.node.podman("inspect", "ledger-2-pod-app"))[0]["State"]
     assert (state["ExitCode"], took < 20) == (0, True), took
+
+
+@pytest.fixture
+def certificate(system):
+    """Two hosts outside run, on a network with names of its own, and web's way out to one of them; its certificate."""
+    hosts = system.fork.directory / ".cache/hosts"
+    hosts.mkdir()
+    subprocess.run(CERTIFICATE.split(), cwd=hosts, check=True, capture_output=True)
+    podman, image = system.node.podman, f"{system.fork.environment['IMAGE_PREFIX']}web:one"
+    podman("network", "create", "outside")
+    names = "outside:alias=api.example.com,alias=other.example.com"
+    mount = f"--volume={hosts}:/hosts:ro"
+    python = ("--entrypoint=python", image, "-uc", HOSTS)
+    podman("run", "--detach", "--name=hosts", "--user=0", f"--network={names}", mount, *python)
+    wait_until("the hosts", lambda: "ready" in podman("logs", "hosts"))
+    system.play("Deployment", "web-egress", "way", "--network=outside")
+    healthy = lambda: system.node.run("podman", "healthcheck", "run", "way-pod-app", check=False).returncode == 0  # noqa: E731
+    wait_until("the way out", healthy)
+    system.node.serve(**{"egress-10-96-0-81": ["way"]})
+    return (hosts / "cert.pem").read_text()
+
+
+def test_a_pod_reaches_the_host_that_it_named_and_through_its_way_no_other(system, certificate):
+    """No setting names HAProxy, whose pod is as limited as every other and asks the names of its own network."""
+    asked = system.node.inside("web-1", "python", "-c", ASK, certificate, "https://api.example.com/")
+    assert asked.stdout == "from outside\n"
+    tried = {
+        "api.example.com 443 api.example.com": "reached",
+        "api.example.com 443 other.example.com": "EOF",  # another name in the handshake
+        "api.example.com 443 none": "EOF",
+        "api.example.com 443 plain": "closed",
+        "other.example.com 443 other.example.com": "gaierror",
+        f"{system.node.ip('way')} 8443 api.example.com": "refused",
+        f"{system.node.ip('way')} 8404 plain": "refused",
+    }
+    said = system.node.inside("web-1", "python", "-c", TRY, certificate, *tried).stdout.splitlines()
+    assert {what: one for (what, one) in zip(tried, said, strict=True) if tried[what] not in one} == {}
+    logged = [line for line in system.node.logs("way").splitlines() if '"egress"' in line]
+    assert json.loads(logged[0])["host"] == "api.example.com"
+    test_from_inside_no_pod_may_anything(system, "way")
+    system.node.stop("way")
+    system.node.podman("rm", "--force", "hosts")
 
 
 def test_behind_an_ingress_the_app_knows_the_address_that_the_client_asked_for(system):
