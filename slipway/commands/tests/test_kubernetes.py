@@ -229,6 +229,31 @@ def test_the_ways_out_have_addresses_in_the_order_of_their_names(monkeypatch, tr
     }
 
 
+def test_a_pod_that_was_told_of_another_order_is_refused_and_led_to_no_other_host(monkeypatch, tree):
+    """Its former address may lead to another host at the same port."""
+    (tree / "own/settings.env").write_text("EGRESS_ADDRESS=10.96.0.80\n")
+
+    def ways(*hosts):
+        say(monkeypatch, Service("web", egress=tuple(f"{host}.example.com:5432" for host in hosts)))
+        return kubernetes.ways_out("own")
+
+    def admitted(labels):
+        for way in now:
+            objects = yaml.safe_load_all(kubernetes.pods(way))
+            policy = next(each["spec"] for each in objects if each["kind"] == "NetworkPolicy")
+            (peer,) = policy["ingress"][0]["from"]
+            if peer["podSelector"]["matchLabels"].items() <= labels.items():
+                yield way.name
+
+    former, now = ways("b", "c"), ways("a", "b", "c")
+    told, tells = (
+        kubernetes.patch(each[0].service, each, "Deployment", "web")["spec"]["template"]["metadata"]["labels"]
+        for each in (former, now)
+    )
+    assert list(admitted(told)) == []
+    assert list(admitted(tells)) == [way.name for way in now]
+
+
 def test_a_way_outs_pod_has_what_its_container_has_in_compose(monkeypatch, tree):
     (tree / "own/settings.env").write_text("EGRESS_ADDRESS=10.96.0.80\n")
     say(monkeypatch, Service("web", egress=("api.example.com:443",)))
