@@ -115,6 +115,9 @@ def outside(entries: object, what: str) -> tuple[str, ...]:
         found.append(f"{host}:{port(number, f'{what}: the port of {host}')}")
         if found.count(found[-1]) > 1:
             raise Stop(f"{what} names {found[-1]} twice")
+    hosts = {each.rpartition(":")[0] for each in found}
+    if len({host.replace(".", "-") for host in hosts}) < len(hosts):  # as their containers are named
+        raise Stop(f"{what} names hosts that differ in no more than a dot and a hyphen")
     return tuple(found)
 
 

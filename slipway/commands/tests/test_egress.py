@@ -129,6 +129,10 @@ def test_it_stays_the_last_file_since_it_changes_what_others_define(tree):
         ('["[2001:db8::1]:443"]', "must name a host with its port"),
         ('["db:5432"]', "must name a host with its port"),
         ('["api.example.com:443", "api.example.com:0443"]', "names api.example.com:443 twice"),
+        (
+            '["a-b.example.com:5432", "a.b.example.com:5432"]',
+            "names hosts that differ in no more than a dot and a hyphen",
+        ),
     ],
 )
 def test_an_entry_that_could_not_work_is_one_line(tree, entries, said):
