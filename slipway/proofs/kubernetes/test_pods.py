@@ -13,7 +13,7 @@ from slipway.proofs.kubernetes.node import find, pod_of, rendered
 from slipway.proofs.stack.loadtest import LoadTest
 from slipway.proofs.stack.test_egress import ASK, CERTIFICATE, HOSTS, TRY
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.alone]
 
 READY, LIVE = "/health/ready?for=traffic", "/health/live"
 MANIFESTS, BUILT = ("one", "two", "broken"), ("web", "ui", "ledger", "proxy")
@@ -234,7 +234,6 @@ def test_a_release_that_is_never_ready_gets_no_request(system):
     system.node.stop("web-broken")
 
 
-@pytest.mark.alone
 def test_pods_are_replaced_under_load_and_nothing_is_dropped(system, record_property):
     """As the Deployment rolls: a new pod, ready, one more; then an old one less, its pause, SIGTERM, its drain."""
     node = system.node
