@@ -473,7 +473,7 @@ def pulled(server):
     return server
 
 
-def test_the_first_deploy_of_a_tag_from_the_registry_notes_its_digest_in_a_file_beside_env(pulled):
+def test_the_first_deploy_of_a_tag_from_the_registry_records_its_digest_in_a_file_beside_env(pulled):
     assert pulled.noted == f"test/web:E {FIRST}\n"
     assert {path.name for path in pulled.directory.glob(".*")} == {".env", ".deploy.lock", ".images"}
 
@@ -555,7 +555,7 @@ def test_a_push_is_refused_without_a_registry_and_with_an_uncommitted_tree(serve
     assert "make push: IMAGE_PREFIX is not set: name the registry in .env" in run.said
 
 
-def test_a_push_moves_no_tag_and_notes_what_is_there(server):
+def test_a_push_moves_no_tag_and_records_what_is_there(server):
     server.save(registry={"test/web:E": FIRST, "test/proxy:E": SECOND})
     run = server.make("push", version="E")
     assert run.code == 0, run.said
