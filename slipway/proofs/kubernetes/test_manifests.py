@@ -1,8 +1,10 @@
 """Every overlay, rendered with a service of each kind: valid for Kubernetes, and no pod may more than it needs."""
 
 import copy
+import json
 import re
 
+import jsonschema_rs
 import pytest
 import yaml
 
@@ -104,6 +106,35 @@ def test_no_pod_may_more_than_the_rules_say(documents):
     assert {each["metadata"]["name"] for each in ran} >= {"proxy", "web", "web-egress", *KINDS}
     broken = {each["metadata"]["name"]: list(deviations(each)) for each in ran}
     assert {name: rules for name, rules in broken.items() if rules} == {}
+
+
+def test_a_route_of_a_gateway_stands_in_the_ingresss_place_and_is_valid_strictly(fork, node):
+    overlay = "deploy/kubernetes/overlays/production/kustomization.yaml"
+    written = fork.read(overlay)
+    fork.write(overlay, written.replace(" ingress.yaml,", " gateway.yaml,"))
+    documents = rendered(fork, "production", "TAG=one")
+    fork.write(overlay, written)
+    assert "Ingress" not in {each["kind"] for each in documents}
+    route, schema = find(documents, "HTTPRoute", "proxy"), schema_of_routes(node)
+    assert route["spec"]["hostnames"] == ["shop.example"]
+    assert jsonschema_rs.is_valid(schema, route)
+    (rule,) = route["spec"]["rules"]
+    (backend,) = rule["backendRefs"]
+    service = find(documents, "Service", backend["name"])
+    assert backend["port"] in {each["port"] for each in service["spec"]["ports"]}
+    rule["backendRef"] = rule.pop("backendRefs")
+    assert not jsonschema_rs.is_valid(schema, route)
+
+
+def schema_of_routes(node):
+    """That of Gateway API 1.0, in which an unknown field is wrong, too."""
+    source = node.run("cat", "/HTTPRoute.js").stdout
+    schema = json.loads(re.search(r"const schema = (\{.*?\n\});", source, re.DOTALL)[1], object_hook=closed)
+    return schema | {"properties": schema["properties"] | {"metadata": True}}  # its own schema is Kubernetes'
+
+
+def closed(found):
+    return found | {"additionalProperties": False} if isinstance(found.get("properties"), dict) else found
 
 
 def test_the_namespace_refuses_what_the_restricted_standard_does_not_allow(documents):
