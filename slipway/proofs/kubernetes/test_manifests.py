@@ -114,7 +114,7 @@ def test_a_route_of_a_gateway_stands_in_the_ingresss_place_and_is_valid_strictly
     fork.write(overlay, written.replace(" ingress.yaml,", " gateway.yaml,"))
     documents = rendered(fork, "production", "TAG=one")
     fork.write(overlay, written)
-    assert "Ingress" not in {each["kind"] for each in documents}
+    assert ("Ingress", "proxy") not in {(each["kind"], each["metadata"]["name"]) for each in documents}
     route, schema = find(documents, "HTTPRoute", "proxy"), schema_of_routes(node)
     assert route["spec"]["hostnames"] == ["shop.example"]
     assert jsonschema_rs.is_valid(schema, route)
