@@ -259,6 +259,30 @@ def test_a_drain_ends_once_the_proxy_has_been_answered_and_not_before(tmp_path, 
         service.stop()
 
 
+@pytest.mark.parametrize("server", COMMANDS)
+def test_a_drain_lasts_while_another_proxy_sends_requests_and_moves_its_connection_on(tmp_path, server):
+    """One of several proxies knows, such as one on each node of a swarm."""
+    service = Service(tmp_path, *COMMANDS[server], DRAIN_DELAY="60")
+    kept = http.client.HTTPConnection("127.0.0.1", service.port, timeout=SOON)
+    try:
+        assert service.get("/health/ready?for=traffic")
+        kept.request("GET", "/pid")
+        assert kept.getresponse().read()
+        service.process.terminate()
+        wait_for(lambda: not service.get("/health/ready?for=traffic"))
+        kept.request("GET", "/pid")
+        answer = kept.getresponse()
+        assert answer.read()
+        assert answer.getheader("Connection") == "close"
+        for _ in range(20):
+            assert service.get("/pid")
+            pause(0.1)
+        service.process.wait(SOON)
+    finally:
+        kept.close()
+        service.stop()
+
+
 def test_options_for_uwsgi_replace_ours(tmp_path):
     service = Service(tmp_path, *COMMANDS["uwsgi"], "--processes=1")
     try:

@@ -1,4 +1,6 @@
-"""The drain, between SIGTERM and the end: when it started, and when the proxy learnt of it. Shared by the processes."""
+"""The drain, between SIGTERM and the end: when it started, when a proxy learnt of it, and when the last request came.
+Shared by the processes.
+"""
 
 import mmap
 import signal
@@ -7,17 +9,19 @@ from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 
-SETTLE = 0.3  # seconds from the proxy's knowing to its last request's arrival, on a busy machine
+from chassis.observe.routes import is_polled
+
+SETTLE = 0.3  # seconds without a request, once a proxy knows: more than one needs to arrive on a busy machine
 LOOK = 0.1  # seconds between two looks at whether the drain is over
 
 # Anonymous and shared: made before the fork, seen by every worker. Each 0.0 until it happens.
-_times = mmap.mmap(-1, 16)
-_STARTED, _KNOWN = 0, 8
+_times = mmap.mmap(-1, 24)
+_STARTED, _KNOWN, _ASKED = 0, 8, 16
 
 
 def on_signal(delay: float, graceful: Callable[[], object], quick: Callable[[], object]) -> None:
-    """On SIGTERM or SIGINT readiness turns 503. Once the proxy has seen that, `delay` seconds later at most, calls
-    `graceful`.
+    """On SIGTERM or SIGINT readiness turns 503. Once a proxy has seen that and no request comes any more, `delay`
+    seconds later at most, calls `graceful`.
 
     A server stops accepting the moment it is told to stop, while a proxy still sends requests until its next probe. So
     the signal is held back, with the listener open. A second signal calls `quick`, whatever is in flight.
@@ -51,14 +55,30 @@ def started() -> bool:
 
 
 def tell() -> None:
-    """The proxy has been answered that this replica wants no more requests."""
+    """A proxy has been answered that this replica wants no more requests."""
     if started() and not _since(_KNOWN):
         struct.pack_into("d", _times, _KNOWN, monotonic())
 
 
+def closes_after(request: str) -> bool:
+    """Whether the connection has to be closed after the answer to this request, which has just come.
+
+    A proxy that does not know yet, such as one on each node of a swarm, then sends the next one elsewhere, and does not
+    lose it with a connection that ends with this process.
+    """
+    if not started():
+        return False
+    if not is_polled(request):
+        struct.pack_into("d", _times, _ASKED, monotonic())
+    return True
+
+
 def is_over(limit: float) -> bool:
-    """Whether no request will come any more: the proxy knows, or if it never asked, `limit` seconds have passed."""
-    return _since(_KNOWN) >= SETTLE or _since(_STARTED) >= limit
+    """Whether no request will come any more: a proxy knows, and no other one has sent any for a while; or `limit`
+    seconds have passed.
+    """
+    quiet = _since(_KNOWN) >= SETTLE and not 0 < _since(_ASKED) < SETTLE
+    return quiet or _since(_STARTED) >= limit
 
 
 def _since(which: int) -> float:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.http.message import Request
 from gunicorn.workers import base
 
 from chassis.observe import logs, timeseries  # noqa: F401 - timeseries must have its memory before the fork
@@ -42,7 +43,7 @@ def configure(namespace: dict[str, Any], wsgi_app: str, asgi: bool = False) -> N
 ASGI = {
     "worker_class": "chassis.server.asgi_worker.Worker",
     "threads": 1,
-    "pre_request": lambda worker, request: None,
+    "pre_request": lambda worker, request: close_while_draining(request),
     "post_request": lambda worker, request: None,
 }
 
@@ -71,7 +72,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "when_ready": lambda server: ready(server, settings),
         "post_worker_init": lambda worker: start_worker(worker, watchdog, settings),
         "worker_exit": lambda server, worker: logging.shutdown(),
-        "pre_request": lambda worker, request: watchdog.enter(request),
+        "pre_request": lambda worker, request: begin(request, watchdog),
         "post_request": lambda worker, request, environ, response: watchdog.leave(),
         "child_exit": lambda server, worker: keep_counts(),
         "on_exit": lambda server: shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True),
@@ -83,6 +84,16 @@ def ready(server: Arbiter, settings: Settings) -> None:
     # ms instead of 150.
     gc.freeze()
     drain_on_signal(server, settings.drain_delay)
+
+
+def begin(request: Request, watchdog: Watchdog) -> None:
+    watchdog.enter(request)
+    close_while_draining(request)
+
+
+def close_while_draining(request: Request) -> None:
+    if drain.closes_after(request.uri or ""):
+        request.must_close = True
 
 
 def start_worker(worker: base.Worker, watchdog: Watchdog, settings: Settings) -> None:

@@ -18,7 +18,7 @@ from gunicorn.util import import_app
 
 from chassis import settings
 from chassis.observe import logs
-from chassis.server import access_log
+from chassis.server import access_log, drain
 from chassis.server.gunicorn import raise_oom_score
 from chassis.server.watchdog import ClientsTurn, Watchdog
 
@@ -124,6 +124,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         return refuse("431 Request Header Fields Too Large", start_response)
     exchange = Exchange(environ, start_response)
     watchdog.enter(exchange)
+    drain.closes_after(exchange.uri)  # as every connection is
     try:
         return exchange.send(app(environ, exchange.start))
     except BaseException:
