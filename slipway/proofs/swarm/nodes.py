@@ -2,16 +2,20 @@
 
 import json
 import re
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slipway.proofs.harness import ROOT, Stack, unique, wait_until
+from slipway.proofs.stack.test_egress import CERTIFICATE, HOSTS
 
 Json = dict[str, Any]
 NODES = ("one", "two", "three")
 HERE = ROOT / "slipway/proofs/swarm"
 REGISTRY = ("docker-registry", "serve", "/etc/registry.yaml")
+RESOLVER = ("dnsmasq", "--keep-in-foreground", "--user=root", "--no-resolv")
+PYTHON = "python:3.14-slim-trixie"
 ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 ROOT_CERTIFICATE = "/data/caddy/pki/authorities/local/root.crt"
 
@@ -24,6 +28,7 @@ class Swarm(Stack):
         super().__init__(directory, self.name, IMAGE_PREFIX="registry:5000/team/", REGISTRY="registry:5000/")
         self.addresses: dict[str, str] = {}
         self.registry = ""
+        self.outside = self.certificate = ""  # the address of every host outside, and its certificate
 
     def start(self) -> None:
         self.docker("build", "--quiet", "--tag", self.name, "--file", HERE / "node.Dockerfile", HERE)
@@ -31,25 +36,51 @@ class Swarm(Stack):
         self.begin("registry", "--network-alias=registry", "--publish=127.0.0.1::5000", serve=REGISTRY)
         self.registry = self.docker("port", self.container_of("registry"), "5000")
         for node in NODES:
-            self.begin(node, "--privileged", f"--hostname={node}", f"--volume={self.directory}:/checkout:ro")
-            self.addresses[node] = self.docker("inspect", "--format", ADDRESS, self.container_of(node))
-        for node in NODES:
-            wait_until(f"the engine of node {node}", partial(self.on, node, "docker", "info"))
+            checkout = f"--volume={self.directory}:/checkout:ro"
+            self.addresses[node] = self.begin(node, "--privileged", f"--hostname={node}", checkout)
+        self.wait_for_engines()
         self.manage("swarm", "init", "--advertise-addr", self.addresses["one"], "--dispatcher-heartbeat", "2s")
         token = self.manage("swarm", "join-token", "--quiet", "manager")
         for node in NODES[1:]:
             self.on(node, "docker", "swarm", "join", "--token", token, f"{self.addresses['one']}:2377")
         self.manage("node", "update", "--label-add", "slipway.database=true", "one")
 
-    def begin(self, name: str, *options: str, serve: tuple[str, ...] = ()) -> None:
+    def wait_for_engines(self) -> None:
+        for node in NODES:
+            wait_until(f"the engine of node {node}", partial(self.on, node, "docker", "info", check=False))
+
+    def restart(self) -> None:
+        """The nodes that are down."""
+        self.docker("start", *map(self.container_of, NODES))
+        self.wait_for_engines()
+        wait_until("all nodes", lambda: self.manage("node", "ls", "--format", "{{.Status}}").split() == ["Ready"] * 3)
+
+    def begin(self, name: str, *options: str, serve: tuple[str, ...] = (), image: str = "") -> str:
+        """Its address."""
         given = ("--detach", f"--network={self.name}", f"--name={self.container_of(name)}", *options)
-        self.docker("run", *given, self.name, *serve)
+        self.docker("run", *given, image or self.name, *serve)
+        return self.docker("inspect", "--format", ADDRESS, self.container_of(name))
+
+    def begin_outside(self, files: Path) -> None:
+        """A host outside, which has every name that ends in example.com; ways out ask the resolver that says so."""
+        subprocess.run(CERTIFICATE.split(), cwd=files, check=True, capture_output=True)
+        (files / "hosts.py").write_text(HOSTS)
+        self.certificate = (files / "cert.pem").read_text()
+        program = ("python", "-u", "/hosts/hosts.py")
+        self.outside = self.begin("hosts", f"--volume={files}:/hosts:ro", serve=program, image=PYTHON)
+        resolver = self.begin("resolver", serve=(*RESOLVER, f"--address=/example.com/{self.outside}"))
+        self.set(EGRESS_DNS=f"{resolver}:53")
+
+    def set(self, **settings: object) -> None:
+        with (self.directory / ".env").open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in settings.items())
 
     def destroy(self) -> None:
-        for node in (*NODES, "registry"):
-            self.run("docker", "rm", "--force", "--volumes", self.container_of(node), check=False)
+        for name in (*NODES, "registry", "hosts", "resolver"):
+            self.run("docker", "rm", "--force", "--volumes", self.container_of(name), check=False)
         self.run("docker", "network", "rm", self.name, check=False)
-        own = [f"--filter=reference={name}/**" for name in (self.name, self.registry) if name]
+        names = [f"{self.name}/*", *([f"{self.registry}/*", f"{self.registry}/*/*"] if self.registry else [])]
+        own = [f"--filter=reference={name}" for name in names]  # `*` never stands for a slash
         images = self.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *own).split()
         self.run("docker", "image", "rm", "--force", self.name, *images, check=False)
 
@@ -81,11 +112,14 @@ class Swarm(Stack):
         self.compose(
             "build", "--quiet", "web-a", env=self.environment | {"REGISTRY": "", "IMAGE_PREFIX": f"{self.name}/"}
         )
+        for image in ("postgres:18-trixie", "haproxy:3.2"):
+            self.push(image, image)
+        self.build_proxy("caddy")
+
+    def build_proxy(self, name: str) -> None:
         contexts = ("--build-context=kit=slipway/proxy", "--build-context=pages=docker/proxy/pages")
-        self.push("postgres:18-trixie", "postgres:18-trixie")
-        self.docker(
-            "build", "--quiet", "--target=complete", *contexts, "--tag", f"{self.name}/proxy", "docker/proxy/caddy"
-        )
+        built = ("--target=complete", *contexts, "--tag", f"{self.name}/proxy", f"docker/proxy/{name}")
+        self.docker("build", "--quiet", *built)
 
     def release(self, tag: str, *changes: str) -> str:
         """Pushes a release that differs by its version and by the Dockerfile's lines given; the proxy is the same."""

@@ -11,6 +11,8 @@ import pytest
 from slipway.proofs.harness import copy_tree, wait_until, with_probe
 from slipway.proofs.stack.clients import Clients
 from slipway.proofs.stack.loadtest import LoadTest
+from slipway.proofs.stack.test_egress import ASK as REACH
+from slipway.proofs.stack.test_egress import TRY
 from slipway.proofs.swarm.balancer import Balancer
 from slipway.proofs.swarm.nodes import NODES, Swarm
 
@@ -25,6 +27,7 @@ RESTYLED = "RUN echo '/* restyled */' >> /app/services/web/src/web/static/style.
 STYLE = re.compile(r'"(/static/style\.[0-9a-f]{8}\.css)"')
 PSQL = "PGPASSWORD=$(cat /run/secrets/postgres_password) psql -XqAt -U postgres -h 127.0.0.1"
 NETWORKS = "    networks: [front, back]\n"  # of the replicas
+TABLE = "[tool.slipway]\n"  # of the service
 REPLICAS = ("web-a", "web-b")
 ASK = "import urllib.request as u, json; print(json.load(u.urlopen('http://127.0.0.1:8000/version'))['version'])"
 
@@ -37,11 +40,14 @@ def swarm(tmp_path_factory) -> Iterator[Swarm]:
         compose = swarm.directory / "compose/web.yaml"
         patience = "    healthcheck: { interval: 5s, start_period: 20s }\n"
         compose.write_text(compose.read_text().replace(NETWORKS, NETWORKS + patience, 1))
+        project = swarm.directory / "services/web/pyproject.toml"
+        project.write_text(project.read_text().replace(TABLE, f'{TABLE}egress = ["api.example.com:443"]\n'))
+        swarm.make("egress")
         swarm.make("init")
         swarm.start()
         swarm.build()
-        with (swarm.directory / ".env").open("a") as settings:
-            settings.write("SLOWEST=2\n")
+        swarm.begin_outside(tmp_path_factory.mktemp("hosts"))
+        swarm.set(SLOWEST=2)
         swarm.deploy(swarm.release("first"))
         yield swarm
     finally:
@@ -105,7 +111,7 @@ def test_secrets_are_swarms_in_memory_and_the_services_own(swarm):
     assert secret not in files
 
 
-@pytest.mark.parametrize("service", ["db", "proxy", *REPLICAS])
+@pytest.mark.parametrize("service", ["db", "proxy", "web-egress", *REPLICAS])
 def test_what_a_container_may_is_what_it_may_on_one_server(swarm, service):
     node = "two" if service == "proxy" else swarm.node_of(service)
     found = swarm.inspect(service, node)
@@ -133,11 +139,12 @@ def test_what_a_container_may_is_what_it_may_on_one_server(swarm, service):
             assert "size=" in options
 
 
-def test_only_the_proxy_has_a_way_out(swarm):
-    """And it can't reach the database."""
+def test_only_the_proxy_and_a_way_out_lead_outside(swarm):
+    """And the proxy can't reach the database."""
     for service in ("db", *REPLICAS):
         assert "00000000" not in destinations(swarm, service, "")
-    assert "00000000" in destinations(swarm, "proxy", "two")
+    for service, node in (("proxy", "two"), ("web-egress", "")):
+        assert "00000000" in destinations(swarm, service, node)
     known = [swarm.inside("proxy", "getent", "hosts", name, node="two", check=False) for name in ("web-a", "db")]
     assert [bool(each) for each in known] == [True, False]
 
@@ -147,6 +154,18 @@ def destinations(swarm, service: str, node: str) -> list[str]:
     routes = swarm.inside(service, "cat", "/proc/net/route", node=node).splitlines()[1:]
     assert routes
     return [line.split()[1] for line in routes]
+
+
+def test_a_service_reaches_the_host_that_it_named_and_no_other(swarm):
+    asked = [swarm.inside(name, "python", "-c", REACH, swarm.certificate, "https://api.example.com/") for name in REPLICAS]
+    assert asked == ["from outside"] * 2
+    tried = {
+        "other.example.com 443 other.example.com": "gaierror",
+        f"{swarm.outside} 443 api.example.com": "unreachable",
+        "api.example.com 443 other.example.com": "EOF",  # another name in the handshake
+    }
+    said = (swarm.inside("web-a", "python", "-c", TRY, swarm.certificate, *tried) or "").splitlines()
+    assert [word in line for word, line in zip(tried.values(), said, strict=True)] == [True] * 3, said
 
 
 def test_a_rolling_update_drops_nothing_and_serves_the_files_of_both_releases(
@@ -199,7 +218,6 @@ def rolled_back(swarm, service: str) -> bool:
     return found.get("UpdateStatus", {}).get("State") == "rollback_completed"
 
 
-# Last, since it leaves two nodes.
 def test_a_killed_node_costs_few_requests_and_its_work_moves(swarm, certificates, balancer, record_property):
     victim = next(each for each in (swarm.node_of(name) for name in REPLICAS) if each != "one")
     moved = next(name for name in REPLICAS if swarm.node_of(name) == victim)
@@ -212,3 +230,18 @@ def test_a_killed_node_costs_few_requests_and_its_work_moves(swarm, certificates
     record_property("figure", f"{clients}; moved after {took:.1f} s")
     assert len(clients.failed) < 10, clients.failed
     assert took < 20
+
+
+def test_a_node_that_is_back_takes_part_in_the_next_release_where_nginx_takes_caddys_place(swarm):
+    swarm.restart()
+    swarm.set(PROXY="nginx")
+    swarm.build_proxy("nginx")
+    swarm.deploy(swarm.release("nginx"))
+    for node in NODES:
+        wait_until(f"nginx on {node}", partial(served_by_nginx, swarm, node), 120)
+        assert [get(swarm, path, node)[0] for path in ("/", "/version", "/metrics")] == [200, 200, 404]
+    assert versions(swarm) == ["nginx", "nginx"]
+
+
+def served_by_nginx(swarm, node: str) -> bool:
+    return "nginx" in swarm.inspect("proxy", node)["Path"] and get(swarm, "/health/ready", node)[0] == 200
