@@ -36,8 +36,9 @@ class Swarm(Stack):
         self.begin("registry", "--network-alias=registry", "--publish=127.0.0.1::5000", serve=REGISTRY)
         self.registry = self.docker("port", self.container_of("registry"), "5000")
         for node in NODES:
-            checkout = f"--volume={self.directory}:/checkout:ro"
-            self.addresses[node] = self.begin(node, "--privileged", f"--hostname={node}", checkout)
+            # /run is empty when it starts again, as after a boot.
+            options = ("--privileged", f"--hostname={node}", f"--volume={self.directory}:/checkout:ro", "--tmpfs=/run")
+            self.addresses[node] = self.begin(node, *options)
         self.wait_for_engines()
         self.manage("swarm", "init", "--advertise-addr", self.addresses["one"], "--dispatcher-heartbeat", "2s")
         token = self.manage("swarm", "join-token", "--quiet", "manager")
