@@ -157,8 +157,8 @@ def destinations(swarm, service: str, node: str) -> list[str]:
 
 
 def test_a_service_reaches_the_host_that_it_named_and_no_other(swarm):
-    asked = [swarm.inside(name, "python", "-c", REACH, swarm.certificate, "https://api.example.com/") for name in REPLICAS]
-    assert asked == ["from outside"] * 2
+    ask = ("python", "-c", REACH, swarm.certificate, "https://api.example.com/")
+    assert [swarm.inside(name, *ask) for name in REPLICAS] == ["from outside"] * 2
     tried = {
         "other.example.com 443 other.example.com": "gaierror",
         f"{swarm.outside} 443 api.example.com": "unreachable",
