@@ -60,15 +60,15 @@ def tell() -> None:
         struct.pack_into("d", _times, _KNOWN, monotonic())
 
 
-def closes_after(request: str) -> bool:
-    """Whether the connection has to be closed after the answer to this request, which has just come.
+def request_came(target: str) -> bool:
+    """Notes it while the drain lasts. Returns whether its connection has to be closed after the answer.
 
     A proxy that does not know yet, such as one on each node of a swarm, then sends the next one elsewhere, and does not
     lose it with a connection that ends with this process.
     """
     if not started():
         return False
-    if not is_polled(request):
+    if not is_polled(target):
         struct.pack_into("d", _times, _ASKED, monotonic())
     return True
 

@@ -92,7 +92,7 @@ def begin(request: Request, watchdog: Watchdog) -> None:
 
 
 def close_while_draining(request: Request) -> None:
-    if drain.closes_after(request.uri or ""):
+    if drain.request_came(request.uri or ""):
         request.must_close = True
 
 

@@ -124,7 +124,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         return refuse("431 Request Header Fields Too Large", start_response)
     exchange = Exchange(environ, start_response)
     watchdog.enter(exchange)
-    drain.closes_after(exchange.uri)  # as every connection is
+    drain.request_came(exchange.uri)  # every connection is closed here
     try:
         return exchange.send(app(environ, exchange.start))
     except BaseException:
