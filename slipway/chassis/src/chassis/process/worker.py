@@ -23,7 +23,7 @@ from types import FrameType
 
 from chassis.observe import logs
 from chassis.observe.exits import settings_or_exit
-from chassis.process import heartbeat
+from chassis.process import control, heartbeat
 from chassis.settings import Settings
 
 ROUND = 60.0  # seconds that a round of work may take before the health check fails
@@ -77,6 +77,7 @@ def main() -> None:
     """Wrong settings end it with one line, an exception from `main` with a traceback in the log; the exit code is 1
     then, else the one that `main` returns or passes to `sys.exit`."""
     settings, name = settings_or_exit(), os.environ["SERVICE"]
+    control.listen(name)
     try:
         sys.exit(importlib.import_module(f"{name}.main").main(settings, sys.argv[1:]))
     except Exception:

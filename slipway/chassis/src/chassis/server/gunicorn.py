@@ -22,6 +22,7 @@ from gunicorn.workers import base
 
 from chassis.observe import logs, timeseries  # noqa: F401 - timeseries must have its memory before the fork
 from chassis.observe.exits import settings_or_exit
+from chassis.process import control
 from chassis.server import drain, shm, sizing
 from chassis.server.access_log import Logger
 from chassis.server.watchdog import Watchdog
@@ -84,6 +85,7 @@ def ready(server: Arbiter, settings: Settings) -> None:
     # ms instead of 150.
     gc.freeze()
     drain_on_signal(server, settings.drain_delay)
+    control.listen("server")
 
 
 def begin(request: Request, watchdog: Watchdog) -> None:
@@ -100,6 +102,7 @@ def start_worker(worker: base.Worker, watchdog: Watchdog, settings: Settings) ->
     gc.freeze()
     logs.gather()
     raise_oom_score()
+    control.listen("worker", getattr(worker, "loop", None))
     watchdog.start(stop_accepting=lambda: setattr(worker, "alive", False))
     if settings.uses_database and isinstance(worker, Worker):
         from chassis.db import waits

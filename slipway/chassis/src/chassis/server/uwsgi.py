@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Any
 
 from chassis.observe.exits import CONFIG, fail, settings_or_exit
+from chassis.process import control
 from chassis.server import drain
 from chassis.server.gunicorn import keep_counts
 from chassis.server.worker import Worker
@@ -53,6 +54,7 @@ def main(words: list[str]) -> int:
         graceful=lambda: stop(child, settings.graceful_timeout, settings.port),
         quick=lambda: kill(child),
     )
+    control.listen("server")
     reader = threading.Thread(target=pass_on, args=(printed,), daemon=True)
     reader.start()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -18,6 +18,7 @@ from gunicorn.util import import_app
 
 from chassis import settings
 from chassis.observe import logs
+from chassis.process import control
 from chassis.server import access_log, drain
 from chassis.server.gunicorn import raise_oom_score
 from chassis.server.watchdog import ClientsTurn, Watchdog
@@ -141,6 +142,7 @@ def start_worker() -> None:
     gc.freeze()
     logs.gather()
     raise_oom_score()
+    control.listen("worker")
     watchdog.start(stop_accepting=lambda: os.kill(os.getpid(), signal.SIGHUP))
 
 
