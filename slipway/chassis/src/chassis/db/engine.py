@@ -16,6 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from chassis.db import waits
 from chassis.db.absence import Absence
+from chassis.db.pool import Pool
 from chassis.observe import request_id
 from chassis.settings import Settings
 from chassis.settings.address import Address
@@ -71,7 +72,7 @@ def create_engine(settings: Settings, absence: Absence | None = None, **options:
     With an `absence`, it waits for the end of a short one, and fails at once while a long one lasts.
     """
     waits.bound_every_wait(settings, absence)
-    pool = {"pool_size": settings.web_threads, "max_overflow": 0}
+    pool = {"poolclass": Pool, "pool_size": settings.web_threads, "max_overflow": 0}
     engine = sqlalchemy.create_engine(
         engine_url(settings.database),
         connect_args=waits.connect_args(settings),

@@ -1,4 +1,7 @@
-"""Prometheus text: requests and their durations by route, summed over all workers."""
+"""Prometheus text: what the service did and is busy with, summed over all workers.
+
+docs/metrics.md has the questions that it answers. Each label has few values: each is a time series for ever.
+"""
 
 import fcntl
 import os
@@ -9,24 +12,34 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from prometheus_client import REGISTRY, Counter, Histogram, exposition, multiprocess
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.mmap_dict import MmapedDict
 
+from chassis.observe import gauges, version
+from chassis.server import drain
+
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+WAITS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10)
 
 LOCK_WAIT = 1.0  # seconds: the process that waits may be the one that starts the workers
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
 REQUESTS = Counter("http_requests", "Requests answered.", ["method", "route", "status"])
-SECONDS = Histogram("http_request_seconds", "Seconds to answer.", ["route"], buckets=BUCKETS)
+SECONDS = Histogram("http_request_seconds", "Seconds to answer.", ["route", "class"], buckets=BUCKETS)
+THREAD_WAITS = Histogram("http_thread_wait_seconds", "Seconds that a request waited for a thread.", buckets=WAITS)
+CONNECTION_WAITS = Histogram(
+    "database_connection_wait_seconds", "Seconds that a request waited for a connection to Postgres.", buckets=WAITS
+)
+DATABASE_ERRORS = Counter("database_errors", "Errors of Postgres, and of reaching it.", ["kind"])
+WORKER_ENDS = Counter("worker_ends", "Worker processes that ended, and not because the server was told to stop.")
 
 
 def text() -> bytes:
     """The sum of all workers' counters if server/gunicorn.py has made a directory for them; else this process's."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return exposition.generate_latest(REGISTRY)
+        return exposition.generate_latest(REGISTRY) + exposition.generate_latest(_Now())
     with _files(fcntl.LOCK_SH) as folder:
-        return exposition.generate_latest(_Counters(folder))
+        return exposition.generate_latest(_Counters(folder)) + exposition.generate_latest(_Now())
 
 
 class _Counters:
@@ -41,6 +54,16 @@ class _Counters:
         return merged
 
 
+class _Now:
+    """What is at the moment, as a registry."""
+
+    def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily("build", "What runs here.", version.current())
+        yield GaugeMetricFamily("draining", "1 once the server was told to stop.", float(drain.started()))
+        for name, figure in gauges.read().items():
+            yield GaugeMetricFamily(name, gauges.FIGURES[name], figure)
+
+
 def keep_counts() -> None:
     """Adds the counts of processes that have ended to one file of each kind, and deletes their files of 64 kB each.
 
@@ -49,7 +72,7 @@ def keep_counts() -> None:
     with _files(fcntl.LOCK_EX) as folder:
         for path in folder.glob("*_*.db"):
             kind, _, pid = path.stem.rpartition("_")
-            if not pid.isdecimal() or _lives(int(pid)):
+            if not pid.isdecimal() or gauges.lives(int(pid)):
                 continue
             if path.stat().st_size and not kind.startswith("gauge"):  # a gauge says what is, not what was
                 sums = MmapedDict(str(folder / f"{kind}_ended.db"))
@@ -76,16 +99,6 @@ def _files(lock: int) -> Iterator[Path]:
         yield folder
 
 
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 def count(method: str, route: str, status: int, seconds: float) -> None:
     """Counts one request under its route in the app.
 
@@ -101,4 +114,5 @@ def count(method: str, route: str, status: int, seconds: float) -> None:
 
 @cache  # looking a series up takes longer than counting in it
 def _series(method: str, route: str, status: int | str) -> tuple[Counter, Histogram]:
-    return REQUESTS.labels(method, route, status), SECONDS.labels(route)
+    of_class = f"{status // 100}xx" if isinstance(status, int) else status
+    return REQUESTS.labels(method, route, status), SECONDS.labels(route, of_class)

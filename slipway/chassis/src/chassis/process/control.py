@@ -24,11 +24,13 @@ from pathlib import Path
 from time import time
 from types import FrameType
 
+from chassis.observe import gauges
 from chassis.server.watchdog import Watchdog
 
 FOLDER = Path(tempfile.gettempdir()) / f"chassis-{os.getuid()}"
 LEVEL = FOLDER / "level.json"  # the level that was asked for, and until when: for processes that start meanwhile, too
 LONGEST = 86400.0  # seconds for which a level may be changed
+OFTEN = 1.0  # seconds between two looks at the process's own figures, and at the level's time
 ANSWER = 10.0  # seconds that a process may take to answer
 
 log = logging.getLogger("control")
@@ -54,9 +56,9 @@ class Level:
             self.usual = ""
         return logging.getLevelName(logging.getLogger().level)
 
-    def left(self) -> float | None:
-        """Seconds until it is the usual one again; None if it is."""
-        return max(0.01, self.until - time()) if self.usual else None
+    def is_over(self) -> bool:
+        """Whether it has to become the usual one again."""
+        return bool(self.usual) and self.until <= time()
 
 
 level = Level()  # one for all forks: each inherits what the usual level is
@@ -67,43 +69,39 @@ def _set(name: str) -> None:
         logging.getLogger(each).setLevel(name)
 
 
-def listen(name: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Starts to listen, in a thread; call it in each process, after the fork, with its event loop if it has one."""
+def listen(name: str, loop: asyncio.AbstractEventLoop | None = None, busy: bool = False) -> None:
+    """Starts to listen, in a thread; call it in each process, after the fork, with its event loop if it has one. With
+    `busy`, it has figures for `/metrics`, too.
+    """
     try:
         FOLDER.mkdir(mode=0o700, exist_ok=True)
         found = FOLDER.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise PermissionError(f"{FOLDER} belongs to somebody else")
         for path in FOLDER.glob("[0-9]*"):
-            if path.name == str(os.getpid()) or not _lives(int(path.name)):
+            if path.name == str(os.getpid()) or not gauges.lives(int(path.name)):
                 path.unlink(missing_ok=True)  # of a process that was killed
         server = socket.socket(socket.AF_UNIX)
         server.bind(str(FOLDER / str(os.getpid())))
         server.listen()
+        server.settimeout(OFTEN)
     except OSError as error:
         log.warning("this process can be asked for nothing: %s", error)
         return
     level.follow()
-    threading.Thread(target=_answer, args=(server, name, loop), name="control", daemon=True).start()
+    threading.Thread(target=_answer, args=(server, name, loop, busy), name="control", daemon=True).start()
 
 
-def _lives(pid: int) -> bool:
-    with suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-    return True
-
-
-def _answer(server: socket.socket, name: str, loop: asyncio.AbstractEventLoop | None) -> None:
+def _answer(server: socket.socket, name: str, loop: asyncio.AbstractEventLoop | None, busy: bool) -> None:
     do: dict[str, Callable[[], str]] = {"level": level.follow, "stacks": lambda: _log_stacks(loop)}
     while True:
-        server.settimeout(level.left())
         try:
             client, _ = server.accept()
         except TimeoutError:
-            log.warning("the log level is %s again", level.follow())
+            if busy:
+                gauges.note()
+            if level.is_over():
+                log.warning("the log level is %s again", level.follow())
             continue
         with client, suppress(OSError):  # the one who asks may leave
             client.settimeout(ANSWER)

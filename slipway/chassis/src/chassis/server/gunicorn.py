@@ -20,7 +20,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.http.message import Request
 from gunicorn.workers import base
 
-from chassis.observe import logs, timeseries  # noqa: F401 - timeseries must have its memory before the fork
+from chassis.observe import gauges, logs, timeseries  # noqa: F401 - timeseries must have its memory before the fork
 from chassis.observe.exits import settings_or_exit
 from chassis.process import control
 from chassis.server import drain, shm, sizing
@@ -75,7 +75,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "worker_exit": lambda server, worker: logging.shutdown(),
         "pre_request": lambda worker, request: begin(request, watchdog),
         "post_request": lambda worker, request, environ, response: watchdog.leave(),
-        "child_exit": lambda server, worker: keep_counts(),
+        "child_exit": lambda server, worker: keep_counts(ended=1),
         "on_exit": lambda server: shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True),
     }
 
@@ -102,7 +102,12 @@ def start_worker(worker: base.Worker, watchdog: Watchdog, settings: Settings) ->
     gc.freeze()
     logs.gather()
     raise_oom_score()
-    control.listen("worker", getattr(worker, "loop", None))
+    if isinstance(worker, Worker):
+        gauges.sources |= {
+            "http_requests_in_flight": lambda: len(Watchdog.running),
+            "http_threads": lambda: worker.cfg.threads,
+        }
+    control.listen("worker", getattr(worker, "loop", None), busy=True)
     watchdog.start(stop_accepting=lambda: setattr(worker, "alive", False))
     if settings.uses_database and isinstance(worker, Worker):
         from chassis.db import waits
@@ -145,11 +150,13 @@ def share_metrics() -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-", dir=shm.FOLDER)
 
 
-def keep_counts() -> None:
+def keep_counts(ended: int = 0) -> None:
     """A failure here does not end the server: it is tried again when the next worker ends."""
     from chassis.observe import metrics  # this import makes prometheus_client look for the directory
 
     try:
+        if not drain.started():
+            metrics.WORKER_ENDS.inc(ended)
         metrics.keep_counts()
     except Exception:
         logging.getLogger("metrics").exception("the counters of workers that ended could not be merged")

@@ -61,8 +61,9 @@ class LeaderPool:
         done: Callable[[Any, Future[Any]], object],
         turn: float = TURN,
         rest: float = REST,
+        waited: Callable[[float], object] | None = None,
     ) -> None:
-        self.handle, self.done, self.turn, self.rest = handle, done, turn, rest
+        self.handle, self.done, self.turn, self.rest, self.waited = handle, done, turn, rest, waited
         self.ready: deque[Any] = deque()  # connections in the order in which they brought a request
         self.resting: dict[int, tuple[Any, float]] = {}  # the others by descriptor, with their deadlines; oldest first
         self.bell, self.rope = os.pipe()
@@ -84,9 +85,13 @@ class LeaderPool:
     def put(self, connection: Any) -> None:
         """Takes, from another thread, a connection that has a request or may have one."""
         connection.polled = False
-        self.ready.append(connection)
+        self.queue(connection)
         if self.asleep:
             self.ring()
+
+    def queue(self, connection: Any) -> None:
+        connection.since = monotonic()
+        self.ready.append(connection)
 
     def let_go(self) -> None:
         """From now on, kept connections are done at once; new ones get gunicorn's time to send their request."""
@@ -162,7 +167,7 @@ class LeaderPool:
                 elif descriptor in self.resting:
                     connection, _ = self.resting.pop(descriptor)
                     connection.data_ready = True
-                    self.ready.append(connection)
+                    self.queue(connection)
             self.end_rests()
             while self.ready:
                 connection = self.ready.popleft()
@@ -173,6 +178,8 @@ class LeaderPool:
 
     def serve(self, connection: Any) -> None:
         self.began, self.serving = monotonic(), connection
+        if self.waited:
+            self.waited(self.began - connection.since)
         if not self.busy.is_set():
             self.busy.set()
         outcome: Future[object] = Future()
@@ -195,7 +202,7 @@ class LeaderPool:
     def let_rest(self, connection: Any) -> None:
         if connection.initialized and connection.parser.unreader.buf.getvalue():
             connection.data_ready = True  # what was read with the last request never shows on the socket
-            self.ready.append(connection)
+            self.queue(connection)
             return
         descriptor = connection.sock.fileno()
         if not connection.polled:
@@ -228,4 +235,4 @@ class LeaderPool:
                 outcome.set_result(connection.initialized or DEFER)
                 self.done(connection, outcome)
             else:
-                self.ready.append(connection)
+                self.queue(connection)

@@ -154,7 +154,7 @@ def pass_on(printed: int) -> None:
         for line in lines:
             if text := line.strip():
                 log.log(logging.WARNING if TROUBLE(text) else logging.INFO, "%s", text)
-            keep_counts()
+            keep_counts(ended="trying respawn" in text)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import uwsgi
 from gunicorn.util import import_app
 
 from chassis import settings
-from chassis.observe import logs
+from chassis.observe import gauges, logs
 from chassis.process import control
 from chassis.server import access_log, drain
 from chassis.server.gunicorn import raise_oom_score
@@ -142,8 +142,13 @@ def start_worker() -> None:
     gc.freeze()
     logs.gather()
     raise_oom_score()
-    control.listen("worker")
+    gauges.sources |= {"http_requests_in_flight": lambda: len(Watchdog.running), "http_threads": threads}
+    control.listen("worker", busy=True)
     watchdog.start(stop_accepting=lambda: os.kill(os.getpid(), signal.SIGHUP))
+
+
+def threads() -> int:
+    return int(uwsgi.opt.get("threads", b"1"))
 
 
 def load(name: str) -> WSGIApplication:

@@ -35,7 +35,9 @@ class Worker(ThreadWorker):
         super().init_process()
 
     def get_thread_pool(self) -> LeaderPool:  # type: ignore[override]
-        return LeaderPool(self.cfg.threads, self.handle, self.done)
+        from chassis.observe import metrics  # it makes prometheus_client look for the counters' directory
+
+        return LeaderPool(self.cfg.threads, self.handle, self.done, waited=metrics.THREAD_WAITS.observe)
 
     def accept(self, listener: socket.socket) -> None:
         """A worker with connections leaves a new one to its siblings for a moment, or a burst gathers in one worker."""

@@ -7,10 +7,11 @@ import psycopg2.errors
 import sqlalchemy
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from chassis.db import engine, waits
+from chassis.db import engine, errors, waits
 from chassis.db.absence import Absence
+from chassis.db.pool import Pool
 from chassis.db.revisions import Revisions
-from chassis.observe import timeseries
+from chassis.observe import gauges, metrics, timeseries
 from chassis.settings import Settings
 from chassis.web import checks
 
@@ -30,6 +31,7 @@ class Database:
     def __init__(self, settings: Settings, package: Path) -> None:
         self.revisions, self.absence = Revisions(package.parents[1] / "migrations"), Absence()
         self.engine = engine.create_engine(settings, self.absence)
+        measure(self.engine)
         self.aside = engine.create_engine(settings, pool_size=1)
 
     def dispose(self) -> None:
@@ -55,6 +57,30 @@ class Database:
         if self.revisions.behind(set(rows)):
             return False, "migrations are pending"
         return True, "answers"
+
+
+def measure(engine: sqlalchemy.Engine) -> None:
+    """Counts waits for its pool, and errors, for `/metrics`."""
+
+    def connected(seconds: float, failure: Exception | None) -> None:
+        metrics.CONNECTION_WAITS.observe(seconds)
+        if isinstance(failure, sqlalchemy.exc.TimeoutError):
+            metrics.DATABASE_ERRORS.labels(errors.kind(failure)).inc()
+
+    def failed(context: sqlalchemy.ExceptionContext) -> None:
+        metrics.DATABASE_ERRORS.labels(errors.kind(context.original_exception)).inc()
+
+    pool_of(engine).tell = connected
+    sqlalchemy.event.listen(engine, "handle_error", failed)
+    gauges.sources["database_pool_size"] = lambda: pool_of(engine).size()
+    gauges.sources["database_pool_in_use"] = lambda: pool_of(engine).checkedout()
+    gauges.sources["database_pool_waiting"] = lambda: len(pool_of(engine).waiting)
+
+
+def pool_of(engine: sqlalchemy.Engine) -> Pool:
+    """Another one after each `dispose`."""
+    assert isinstance(engine.pool, Pool)
+    return engine.pool
 
 
 def is_unavailable(error: BaseException) -> bool:
