@@ -62,15 +62,15 @@ class Database:
 def measure(engine: sqlalchemy.Engine) -> None:
     """Counts waits for its pool, and errors, for `/metrics`."""
 
-    def connected(seconds: float, failure: Exception | None) -> None:
-        metrics.CONNECTION_WAITS.observe(seconds)
+    def connected(begun: float, ended: float, failure: Exception | None) -> None:
+        metrics.CONNECTION_WAITS.observe(ended - begun)
         if isinstance(failure, sqlalchemy.exc.TimeoutError):
             metrics.DATABASE_ERRORS.labels(errors.kind(failure)).inc()
 
     def failed(context: sqlalchemy.ExceptionContext) -> None:
         metrics.DATABASE_ERRORS.labels(errors.kind(context.original_exception)).inc()
 
-    pool_of(engine).tell = connected
+    pool_of(engine).listeners.append(connected)
     sqlalchemy.event.listen(engine, "handle_error", failed)
     gauges.sources["database_pool_size"] = lambda: pool_of(engine).size()
     gauges.sources["database_pool_in_use"] = lambda: pool_of(engine).checkedout()
