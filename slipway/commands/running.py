@@ -1,4 +1,4 @@
-"""`make log-level` and `make stacks`: what production is asked while it runs, see chassis.process.control.
+"""`make log-level` and `make stacks`: what production is asked while it runs, see chassis.server.control.
 
 Standard library only.
 """
@@ -11,7 +11,7 @@ from slipway.commands.shared.stop import Stop
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 MOST = 86400  # seconds
-ASK = ("python", "-m", "chassis.process.control")
+ASK = ("python", "-m", "chassis.server.control")
 
 
 def log_level(level: str = "", s: str = "", duration: str = "") -> None:

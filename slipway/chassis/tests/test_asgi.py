@@ -49,8 +49,8 @@ def ask(app, method="GET", headers=(), path="/"):
 @pytest.mark.parametrize(
     ("method", "status", "series"),
     [
-        ("XYZZY", 200, 'method="other",route="asgi",status="200"'),
-        ("GET", 765, 'method="GET",route="asgi",status="other"'),
+        ("XYZZY", 200, 'method="other",route="none",status="200"'),
+        ("GET", 765, 'method="GET",route="none",status="other"'),
     ],
 )
 def test_what_a_client_or_an_app_makes_up_is_no_label_of_its_own(settings, method, status, series):

@@ -19,7 +19,7 @@ def service(tmp_path, request):
 
 
 def ask(folder, *words):
-    command = [sys.executable, "-m", "chassis.process.control", *words]
+    command = [sys.executable, "-m", "chassis.server.control", *words]
     return subprocess.run(
         command, env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True, check=False, timeout=SOON
     )

@@ -1,5 +1,6 @@
 """What Sanic and FastAPI are told, so that both answer as a Flask app on the chassis does."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
@@ -11,6 +12,7 @@ import sanic
 from fastapi import Depends, FastAPI
 from sqlalchemy import text
 
+from chassis.observe import gauges, metrics
 from chassis.settings import Settings
 from chassis.web import fastapi
 from chassis.web import sanic as ours
@@ -191,3 +193,13 @@ def test_in_sanic_a_query_is_checked_and_an_id_is_a_bigint(settings, monkeypatch
 def test_what_another_site_sends_is_refused(serve):
     answer = serve().post("/api/orders", json={}, headers={"Sec-Fetch-Site": "cross-site"})
     assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+
+
+def test_requests_are_counted_by_their_route_and_never_by_their_path(client):
+    for path in ("/api/orders/1", "/api/orders/2", "/nowhere/1", "/health/live"):
+        client.get(path)
+    series = set(re.findall(r'http_requests_total\{method="GET",route="([^"]+)"', metrics.text().decode()))
+    assert {"none", "/health/live"} < series
+    assert series & {"/api/orders/<number:id>", "/api/orders/{number}"}
+    assert not series & {"/api/orders/1", "/nowhere/1"}
+    assert gauges.sources["http_requests_in_flight"]() == 0

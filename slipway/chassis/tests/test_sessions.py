@@ -4,12 +4,14 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import monotonic
 
 import pytest
 from sqlalchemy import text
 
+from chassis.db.pool import Pool
 from chassis.settings import Settings
 from chassis.web.asgi import Chassis
 from chassis.web.sessions import Session, in_session, session
@@ -174,3 +176,16 @@ def test_readiness_asks_the_database_and_the_public_learns_a_word(serve):
     assert {check["checker"] for check in answer.json()["results"]} == {"draining", "database"}
     assert client.get("/health/ready", headers={"X-Forwarded-For": "192.0.2.1"}).json() == {"status": "success"}
     assert client.get("/health/ready?for=traffic").json() == {"status": "success"}
+
+
+def test_the_wait_for_a_turn_counts_as_one_for_a_connection(serve):
+    waits = []
+    client = serve(lambda: in_session(sleep, 0.3), web_threads=1)
+    Pool.everywhere.append(lambda begun, ended, failure: waits.append((ended - begun, failure)))
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(client.get, ["/", "/"]))
+    finally:
+        Pool.everywhere.pop()
+    first, second = sorted(seconds for seconds, _ in waits)
+    assert first < 0.3 <= second

@@ -2,10 +2,16 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from contextlib import suppress
 
 import pytest
+
+from slipway.chassis.tests.test_serving import wait_for
 
 PROGRAM = """
 import time
@@ -75,6 +81,9 @@ logging.info("light")
 
 MAIN = """
 import sys
+import time
+import urllib.request
+from contextlib import suppress
 
 def main(settings, arguments):
     print(settings.log_level, arguments, flush=True)
@@ -105,3 +114,34 @@ from chassis import settings
 class Settings(settings.Settings):
     uses_database = uses_secret_key = False
 """
+
+
+def test_the_rounds_of_a_worker_are_counted_on_a_port_of_its_own_in_production_alone(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "rounder").mkdir()
+    (tmp_path / "rounder/__init__.py").touch()
+    (tmp_path / "rounder/settings.py").write_text(
+        "from chassis import settings\nclass Settings(settings.Settings):\n    uses_database = uses_secret_key = False\n"
+    )
+    (tmp_path / "rounder/main.py").write_text(
+        "from chassis.process import worker\n"
+        "def main(settings, arguments):\n    for number in worker.every(0.1, round=5):\n        pass\n"
+    )
+    environment = {"SERVICE": "rounder", "PORT": str(port), "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-m", "chassis.process.worker"], env=os.environ | environment)
+    try:
+        wait_for(lambda: figure(port, "worker_rounds_total") > 1)
+        assert figure(port, "worker_round_seconds_count") >= 2
+        assert 0 < figure(port, "worker_due_timestamp_seconds") - time.time() < 6
+        assert figure(port, "started_timestamp_seconds") < time.time()
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def figure(port: int, name: str) -> float:
+    with suppress(OSError):
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
+    return 0.0

@@ -1,13 +1,19 @@
-"""A pool that tells how long each connection was waited for, and by how many."""
+"""A pool that tells how long each connection was waited for, and who waits."""
 
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from time import perf_counter
 from typing import ClassVar
 
+from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-Listener = Callable[[float, float, Exception | None], object]  # gets begin and end by perf_counter, and what came instead
+# Gets the begin and the end, by perf_counter, and what came instead of a connection.
+Listener = Callable[[float, float, Exception | None], object]
+
+# Seconds that this request has waited for its turn, elsewhere, before it asks for a connection: none or one.
+turns: ContextVar[list[float] | None] = ContextVar("turns", default=None)
 
 
 class Pool(QueuePool):
@@ -16,12 +22,12 @@ class Pool(QueuePool):
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type] # SQLAlchemy's own
         self.listeners: list[Listener] = []  # called for this pool
-        self.waiting: set[int] = set()  # the threads that want a connection
+        self.waiting: set[int] = set()  # what wants a connection: threads, and an event loop's tasks, by their ids
 
     def connect(self) -> PoolProxiedConnection:
-        if not self.listeners and not self.everywhere:
-            return super().connect()
         begun = perf_counter()
+        if turn := turns.get():
+            begun -= turn.pop()
         self.waiting.add(thread := threading.get_ident())
         failure = None
         try:
@@ -31,12 +37,21 @@ class Pool(QueuePool):
             raise
         finally:
             self.waiting.discard(thread)
-            ended = perf_counter()
-            for tell in (*self.listeners, *self.everywhere):
-                tell(begun, ended, failure)
+            self.tell(begun, failure)
+
+    def tell(self, begun: float, failure: Exception | None) -> None:
+        ended = perf_counter()
+        for listener in (*self.listeners, *self.everywhere):
+            listener(begun, ended, failure)
 
     def recreate(self) -> "Pool":
         new = super().recreate()
         assert isinstance(new, Pool)
-        new.listeners = self.listeners
+        new.listeners, new.waiting = self.listeners, self.waiting
         return new
+
+
+def pool_of(engine: Engine) -> Pool:
+    """Another one after each `dispose`."""
+    assert isinstance(engine.pool, Pool)
+    return engine.pool

@@ -7,7 +7,7 @@ adds up those of the processes that live.
 import mmap
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 PLACES = 64
 
@@ -24,6 +24,7 @@ _PLACE = struct.Struct(f"=q{len(FIGURES)}d")  # a process id, then its figures
 _memory = mmap.mmap(-1, _PLACE.size * PLACES)
 
 sources: dict[str, Callable[[], float]] = {}  # of this process, by the figure's name
+common: dict[str, tuple[str, Callable[[], float]]] = {}  # others, which each process knows: what it says, and how much
 
 
 def note() -> None:
@@ -39,10 +40,14 @@ def note() -> None:
             return
 
 
-def read() -> dict[str, float]:
-    """The sum of each figure over all living processes."""
+def read() -> Iterator[tuple[str, str, float]]:
+    """Each figure's name, what it says, and its sum over all living processes."""
     known = [figures for owner, *figures in _PLACE.iter_unpack(_memory) if owner and lives(owner)]
-    return dict(zip(FIGURES, map(sum, zip(*known, strict=True)), strict=True)) if known else {}
+    if known:
+        for (name, meaning), figures in zip(FIGURES.items(), zip(*known, strict=True), strict=True):
+            yield name, meaning, sum(figures)
+    for name, (meaning, figure) in common.items():
+        yield name, meaning, figure()
 
 
 def lives(pid: int) -> bool:

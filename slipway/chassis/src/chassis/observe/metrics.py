@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 
 from prometheus_client import REGISTRY, Counter, Histogram, exposition, multiprocess
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.mmap_dict import MmapedDict
 
 from chassis.observe import gauges, version
-from chassis.server import drain
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 WAITS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10)
 
+STARTED = time()  # of this module: each start of the server or worker has its own, all processes of it the same
 LOCK_WAIT = 1.0  # seconds: the process that waits may be the one that starts the workers
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
@@ -37,9 +37,9 @@ WORKER_ENDS = Counter("worker_ends", "Worker processes that ended, and not becau
 def text() -> bytes:
     """The sum of all workers' counters if server/gunicorn.py has made a directory for them; else this process's."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return exposition.generate_latest(REGISTRY) + exposition.generate_latest(_Now())
+        return exposition.generate_latest(REGISTRY) + exposition.generate_latest(Now())
     with _files(fcntl.LOCK_SH) as folder:
-        return exposition.generate_latest(_Counters(folder)) + exposition.generate_latest(_Now())
+        return exposition.generate_latest(_Counters(folder)) + exposition.generate_latest(Now())
 
 
 class _Counters:
@@ -54,14 +54,14 @@ class _Counters:
         return merged
 
 
-class _Now:
+class Now:
     """What is at the moment, as a registry."""
 
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily("build", "What runs here.", version.current())
-        yield GaugeMetricFamily("draining", "1 once the server was told to stop.", float(drain.started()))
-        for name, figure in gauges.read().items():
-            yield GaugeMetricFamily(name, gauges.FIGURES[name], figure)
+        yield GaugeMetricFamily("started_timestamp_seconds", "When it started.", STARTED)
+        for each in gauges.read():
+            yield GaugeMetricFamily(*each)
 
 
 def keep_counts() -> None:

@@ -23,7 +23,8 @@ from types import FrameType
 
 from chassis.observe import logs
 from chassis.observe.exits import settings_or_exit
-from chassis.process import control, heartbeat
+from chassis.process import heartbeat
+from chassis.server import control
 from chassis.settings import Settings
 
 ROUND = 60.0  # seconds that a round of work may take before the health check fails
@@ -62,13 +63,23 @@ def until_signal(settings: Settings | None = None) -> Iterator[threading.Event]:
 def every(seconds: float, round: float = ROUND) -> Iterator[int]:
     """Yields the numbers of rounds, `seconds` apart, until the first SIGTERM or SIGINT.
 
-    Each round updates the heartbeat: a round of over `round` seconds turns the container unhealthy.
+    Each round updates the heartbeat: a round of over `round` seconds turns the container unhealthy. In production they
+    are counted, on `/metrics` at PORT.
     """
+    from chassis.observe import rounds  # and with it prometheus_client, for workers alone
+
+    def beat(within: float) -> None:
+        heartbeat.beat(within)
+        rounds.due(within)
+
     with until_signal() as stop:
+        if os.environ.get("APP_ENV", "production") == "production":
+            rounds.serve(int(os.environ.get("PORT") or "8000"))
         for number in itertools.count(1):
-            heartbeat.beat(round)
-            yield number
-            heartbeat.beat(seconds + round)
+            beat(round)
+            with rounds.measured():
+                yield number
+            beat(seconds + round)
             if stop.wait(seconds):
                 return
 

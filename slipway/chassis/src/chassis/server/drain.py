@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 
+from chassis.observe import gauges
 from chassis.observe.routes import is_polled
 
 SETTLE = 0.3  # seconds without a request, once a proxy knows: more than one needs to arrive on a busy machine
@@ -52,6 +53,9 @@ def start() -> None:
 
 def started() -> bool:
     return _since(_STARTED) > 0
+
+
+gauges.common["draining"] = "1 once the server was told to stop.", started
 
 
 def tell() -> None:

@@ -22,8 +22,7 @@ from gunicorn.workers import base
 
 from chassis.observe import gauges, logs, timeseries  # noqa: F401 - timeseries must have its memory before the fork
 from chassis.observe.exits import settings_or_exit
-from chassis.process import control
-from chassis.server import drain, shm, sizing
+from chassis.server import control, drain, shm, sizing
 from chassis.server.access_log import Logger
 from chassis.server.watchdog import Watchdog
 from chassis.server.worker import Worker

@@ -19,8 +19,7 @@ from time import monotonic
 from typing import Any
 
 from chassis.observe.exits import CONFIG, fail, settings_or_exit
-from chassis.process import control
-from chassis.server import drain
+from chassis.server import control, drain
 from chassis.server.gunicorn import keep_counts
 from chassis.server.worker import Worker
 

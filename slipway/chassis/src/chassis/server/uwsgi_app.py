@@ -18,8 +18,7 @@ from gunicorn.util import import_app
 
 from chassis import settings
 from chassis.observe import gauges, logs
-from chassis.process import control
-from chassis.server import access_log, drain
+from chassis.server import access_log, control, drain
 from chassis.server.gunicorn import raise_oom_score
 from chassis.server.watchdog import ClientsTurn, Watchdog
 

@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from prometheus_client import exposition
 
-from chassis.observe import logs, metrics, request_id, routes, version
+from chassis.observe import gauges, logs, metrics, request_id, routes, version
 from chassis.observe.routes import is_internal
 from chassis.settings import Settings
 from chassis.web import problems, well_known
@@ -54,6 +54,8 @@ class Chassis:
         self.readiness = Readiness(log)
         self.probes = ThreadPoolExecutor(PROBES, thread_name_prefix="probe")
         self.running: set[asyncio.Task[None]] = set()
+        self.answering = 0  # requests
+        gauges.sources["http_requests_in_flight"] = lambda: self.answering
         self.internal = {routes.LIVE: live, routes.READY: self.ready, routes.METRICS: counted}
         if settings.uses_database:
             self.use_database(settings)
@@ -105,6 +107,7 @@ class Chassis:
         if self.database:
             self.end_waits(lambda: clock.ends(self.limit))
             limit += AT_WORK
+        self.answering += 1
         try:
             await clock.bound(self.route(scope, clock.receive, answer), limit)
         except TimeoutError:
@@ -113,8 +116,9 @@ class Chassis:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             await answer.problem(500)
-        # One series for all routes: only the framework knows their names, and a path is not one.
-        metrics.count(scope["method"], "asgi", answer.status, perf_counter() - started)
+        finally:
+            self.answering -= 1
+        metrics.count(scope["method"], answer.route(), answer.status, perf_counter() - started)
 
     async def route(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
         """The app's own paths lie below the prefix, internal ones do not."""
@@ -126,6 +130,7 @@ class Chassis:
         elif self.prefix and path in ("/", self.prefix):
             await answer.send_all(308, b"", [(b"location", f"{self.prefix}/".encode())])
         elif is_internal(path) and path in self.internal:
+            answer.scope = {"route": Route(path)}
             await self.internal[path](scope, answer)
         elif below and not is_internal(inner) and inner == routes.VERSION:
             await answer.json(200, version.current())
@@ -135,7 +140,8 @@ class Chassis:
         elif below and not is_internal(inner):
             # Starlette takes the whole path, as the specification says, and Sanic `raw_path` as its own.
             own = {"raw_path": quote(inner or "/").encode(), "root_path": scope.get("root_path", "") + self.prefix}
-            await self.app({**scope, **own}, receive, answer)
+            answer.scope = {**scope, **own}
+            await self.app(answer.scope, receive, answer)
         else:
             await answer.problem(404)
 
@@ -164,6 +170,12 @@ class Chassis:
 
 def header(scope: Scope, name: bytes) -> str:
     return ",".join(value.decode("latin-1") for each, value in scope["headers"] if each == name)
+
+
+class Route(NamedTuple):
+    """As FastAPI's, of which the name is needed."""
+
+    path: str
 
 
 class Clock:
@@ -227,6 +239,11 @@ class Answer:
 
     def __init__(self, send: Send, clock: Clock, headers: list[tuple[bytes, bytes]]) -> None:
         self.send, self.clock, self.headers, self.status = send, clock, headers, 0
+        self.scope: Scope = {}  # the one that whoever answers has, in which a framework notes its route
+
+    def route(self) -> str:
+        """The route's template, if a framework says it: Starlette and FastAPI do, see sanic.py for Sanic."""
+        return getattr(self.scope.get("route"), "path", "none")
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -9,7 +9,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from chassis.db import engine, errors, waits
 from chassis.db.absence import Absence
-from chassis.db.pool import Pool
+from chassis.db.pool import pool_of
 from chassis.db.revisions import Revisions
 from chassis.observe import gauges, metrics, timeseries
 from chassis.settings import Settings
@@ -75,12 +75,6 @@ def measure(engine: sqlalchemy.Engine) -> None:
     gauges.sources["database_pool_size"] = lambda: pool_of(engine).size()
     gauges.sources["database_pool_in_use"] = lambda: pool_of(engine).checkedout()
     gauges.sources["database_pool_waiting"] = lambda: len(pool_of(engine).waiting)
-
-
-def pool_of(engine: sqlalchemy.Engine) -> Pool:
-    """Another one after each `dispose`."""
-    assert isinstance(engine.pool, Pool)
-    return engine.pool
 
 
 def is_unavailable(error: BaseException) -> bool:

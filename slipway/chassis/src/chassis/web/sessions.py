@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
+from time import perf_counter
 from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy
 from sqlalchemy import event
 
 from chassis.db.engine import Session as Session
+from chassis.db.pool import pool_of, turns
 from chassis.settings import Settings
 
 P = ParamSpec("P")
@@ -36,10 +38,17 @@ class Sessions:
 
     async def begin(self) -> Session:
         """A session, once it is its turn. Raises SQLAlchemy's TimeoutError after DATABASE_POOL_TIMEOUT."""
+        pool, begun = pool_of(self.engine), perf_counter()
+        pool.waiting.add(waits := id(asyncio.current_task()))
         try:
             await asyncio.wait_for(self.turns.acquire(), self.timeout)
         except TimeoutError:
-            raise sqlalchemy.exc.TimeoutError(f"no session was free within {self.timeout:g} s") from None
+            failure = sqlalchemy.exc.TimeoutError(f"no session was free within {self.timeout:g} s")
+            pool.tell(begun, failure)
+            raise failure from None
+        finally:
+            pool.waiting.discard(waits)
+        turns.set([perf_counter() - begun])
         return Session(self.engine, close_resets_only=False)  # closed, it can't be used again
 
     def end(self, last: Callable[[], T]) -> Awaitable[T]:

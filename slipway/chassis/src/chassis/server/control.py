@@ -2,8 +2,8 @@
 
 Each process listens on a socket of its own, in a folder for its user alone. Inside a container,
 
-    python -m chassis.process.control level DEBUG 600
-    python -m chassis.process.control stacks
+    python -m chassis.server.control level DEBUG 600
+    python -m chassis.server.control stacks
 
 asks all of its processes, and prints a line for each: a server's first process, its workers, a worker's or script's.
 """
