@@ -122,7 +122,7 @@ def test_the_rounds_of_a_worker_are_counted_on_a_port_of_its_own_in_production_a
     (tmp_path / "rounder").mkdir()
     (tmp_path / "rounder/__init__.py").touch()
     (tmp_path / "rounder/settings.py").write_text(
-        "from chassis import settings\nclass Settings(settings.Settings):\n    uses_database = uses_secret_key = False\n"
+        "from chassis import settings as s\nclass Settings(s.Settings):\n    uses_database = uses_secret_key = False\n"
     )
     (tmp_path / "rounder/main.py").write_text(
         "from chassis.process import worker\n"
@@ -135,6 +135,10 @@ def test_the_rounds_of_a_worker_are_counted_on_a_port_of_its_own_in_production_a
         assert figure(port, "worker_round_seconds_count") >= 2
         assert 0 < figure(port, "worker_due_timestamp_seconds") - time.time() < 6
         assert figure(port, "started_timestamp_seconds") < time.time()
+        said = subprocess.check_output(
+            [sys.executable, "-m", "chassis.server.control", "stacks"], env=os.environ | environment, text=True
+        )
+        assert said == f"rounder, process {process.pid}: 2 stacks are in the log\n"
     finally:
         process.terminate()
         process.wait(10)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from slipway.commands.shared.compose import development
-from slipway.proofs.harness import PROXIES, SERVICES, Stack, copy_tree, unique
+from slipway.proofs.harness import PROXIES, SERVICES, Stack, copy_tree, unique, wait_until
 
 pytestmark = pytest.mark.containers
 
@@ -111,6 +111,27 @@ def test_one_request_id_goes_from_the_client_through_the_log_to_the_response(pro
     lines = production.compose("logs", "--no-log-prefix", *service.replicas).stdout.splitlines()
     entries = [json.loads(line) for line in lines]
     assert any(e.get("request_id") == "promise-number-22" and e["path"].endswith("/version") for e in entries)
+
+
+def test_without_a_restart_a_replica_logs_more_for_a_while_and_the_stack_of_each_thread(production):
+    replica, other = SERVING[0].replicas
+
+    def lines(name):
+        return [json.loads(line) for line in production.compose("logs", "--no-log-prefix", name).stdout.splitlines()]
+
+    started = production.container(replica)["State"]["StartedAt"]
+    said = production.make("log-level", "level=debug", f"s={replica}", "for=3s").stdout
+    assert re.search(rf"^{replica}: server, process \d+: DEBUG for 3 s, then INFO$", said, re.MULTILINE)
+    assert re.search(rf"^{replica}: worker, process \d+: DEBUG for 3 s, then INFO$", said, re.MULTILINE)
+    assert f"{replica}: worker" in production.make("stacks", f"s={replica}").stdout
+    assert any("chassis/server/thread_pool.py" in line.get("stack", "") for line in lines(replica))
+    again = "the log level is INFO again"
+    wait_until(again, lambda: any(line["message"] == again for line in lines(replica)))
+    assert not any(line["logger"] == "control" for line in lines(other))
+    assert production.container(replica)["State"]["StartedAt"] == started
+    refused = production.make("log-level", "level=LOUD", check=False)
+    assert refused.returncode != 0
+    assert "level= takes one of DEBUG, INFO" in refused.stderr
 
 
 def test_rows_survive_down_and_up(production):
