@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import time
 from types import FrameType
+from typing import Any
 
 from chassis.observe import gauges
 from chassis.server.watchdog import Watchdog
@@ -77,7 +78,7 @@ def listen(name: str, loop: asyncio.AbstractEventLoop | None = None, busy: bool 
         FOLDER.mkdir(mode=0o700, exist_ok=True)
         found = FOLDER.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise PermissionError(f"{FOLDER} belongs to somebody else")
+            raise PermissionError(f"{FOLDER} belongs to another user")
         for path in FOLDER.glob("[0-9]*"):
             if path.name == str(os.getpid()) or not gauges.lives(int(path.name)):
                 path.unlink(missing_ok=True)  # of a process that was killed
@@ -130,7 +131,8 @@ def _threads() -> Iterator[dict[str, str]]:
 def _tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[dict[str, str]]:
     """Of each task of the loop, where it waits, through all that it awaits."""
     for task in asyncio.all_tasks(loop) if loop else ():
-        awaits, frames = task.get_coro(), []
+        awaits: Any = task.get_coro()
+        frames = []
         while awaits is not None:
             if frame := getattr(awaits, "cr_frame", None) or getattr(awaits, "ag_frame", None):
                 frames.append((frame, frame.f_lineno))

@@ -239,7 +239,7 @@ class Answer:
 
     def __init__(self, send: Send, clock: Clock, headers: list[tuple[bytes, bytes]]) -> None:
         self.send, self.clock, self.headers, self.status = send, clock, headers, 0
-        self.scope: Scope = {}  # the one that whoever answers has, in which a framework notes its route
+        self.scope: Scope = {}  # the one that the answering app has, in which a framework notes its route
 
     def route(self) -> str:
         """The route's template, if a framework says it: Starlette and FastAPI do, see sanic.py for Sanic."""
