@@ -17,6 +17,7 @@ turns: ContextVar[list[float] | None] = ContextVar("turns", default=None)
 
 
 class Pool(QueuePool):
+    _sqla_logger_namespace = "sqlalchemy.pool.QueuePool"  # its lines at INFO are SQLAlchemy's, which are not shown
     everywhere: ClassVar[list[Listener]] = []  # called for every pool of the process
 
     def __init__(self, *arguments: object, **options: object) -> None:
