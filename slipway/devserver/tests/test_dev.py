@@ -18,6 +18,7 @@ from chassis.db.revisions import Revisions
 from chassis.observe import request_id
 from chassis.web.prefix import Prefix
 from devserver import database, debugger, dependencies, layer, libraries, live, page, sources, sql, waiting
+from devserver.inspector import Kept
 from devserver.state import Stamp, State
 
 
@@ -158,17 +159,12 @@ def test_stamps_only_grow_from_one_start_to_the_next_too():
 # --- The layer
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _listening(tmp_path_factory):
-    layer.listen(tmp_path_factory.mktemp("root"))
-
-
 @pytest.fixture
 def app(tmp_path):
     """A small app in the layer, as `make dev` wraps it."""
     app = Flask("sample", root_path=str(tmp_path))
     app.config["PROPAGATE_EXCEPTIONS"] = False
-    parent = SimpleNamespace(root=tmp_path, service=tmp_path, state=State(), theirs=None, notices={})
+    parent = SimpleNamespace(root=tmp_path, service=tmp_path, state=State(), theirs=None, notices={}, requests=Kept())
 
     @app.get("/page")
     def page():
@@ -273,7 +269,7 @@ def test_an_error_outside_the_apps_own_care_is_a_page_too(app, tmp_path):
     def raises(environ, start_response):
         raise RuntimeError("in a middleware")
 
-    parent = SimpleNamespace(root=tmp_path, service=tmp_path, state=State(), theirs=None, notices={})
+    parent = SimpleNamespace(root=tmp_path, service=tmp_path, state=State(), theirs=None, notices={}, requests=Kept())
     app.wsgi_app = layer.Layer(raises, 7, parent, lambda **message: None)
     answer = app.test_client().get("/", headers=HTML)
     assert answer.status_code == 500

@@ -228,6 +228,7 @@ def test_an_asgi_service_is_developed_with_hot_reload_and_what_breaks_it_is_a_pa
     home = "services/live/src/live/home.py"
     with developing(grown.directory, native, service="live") as dev:
         assert dev.get("/live/").json() == {"service": "live"}
+        wait_until("the inspector", lambda: '"path": "/live/"' in dev.get("/_dev/requests/events").text)
         grown.replace(home, '"live"})', '"edited"})')
         wait_until("the edit", lambda: dev.get("/live/").json() == {"service": "edited"})
         grown.replace(home, "from sanic", "import nowhere\nfrom sanic")

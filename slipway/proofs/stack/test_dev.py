@@ -238,18 +238,28 @@ def test_the_debugger_opens_for_this_machine_alone(dev):
 
 
 @pytest.mark.containers
-def test_the_debugger_opens_for_no_other_container(dev):
+def test_the_debugger_and_the_inspector_open_for_no_other_container(dev):
     if "DOCKER" in dev.stack.environment:
         return  # natively the port is on the loopback only: there is no other address to come from
-    link = f"/_dev/debugger?id={dev.get('/loop', headers=HTML).headers['x-request-id']}"
-    assert dev.get(link).status_code == 200
+    links = [f"/_dev/debugger?id={dev.get('/loop', headers=HTML).headers['x-request-id']}", "/_dev/requests"]
     name = dev.stack.container("web")["Name"].strip("/")
     script = (
         "import socket, sys, urllib.request as u; url = f'http://{socket.gethostname()}:8000{sys.argv[1]}';"
         " u.urlopen(u.Request(url, headers={'Host': 'localhost'}))"
     )
-    run = dev.stack.run("docker", "exec", name, "python", "-c", script, link, check=False)
-    assert "HTTP Error 404" in run.stderr
+    for link in links:
+        assert dev.get(link).status_code == 200
+        run = dev.stack.run("docker", "exec", name, "python", "-c", script, link, check=False)
+        assert "HTTP Error 404" in run.stderr
+
+
+def test_the_inspector_streams_each_request_over_a_reload(dev):
+    with httpx.stream("GET", f"{dev.url}/_dev/requests/events", trust_env=False, timeout=20) as stream:
+        told = (json.loads(line[6:])["path"] for line in stream.iter_lines() if line.startswith('data: {"id"'))
+        good = edited(dev.stack.directory / APP, 'return "first', 'return "inspected')
+        wait_until("the new code", lambda: dev.get("/word?after").text.startswith("inspected"))
+        assert "/word?after" in told
+    (dev.stack.directory / APP).write_text(good)
 
 
 def test_a_database_behind_the_migrations_is_said_with_the_command_that_mends_it(dev):

@@ -2,8 +2,8 @@
 
 One process (`supervisor`) owns the port, watches the sources (`sources`) and has every library loaded. For each saved
 state of the code it forks a child (`generation`): gunicorn as in production, with our own code imported again, behind a
-layer (`layer`) that adds the live refresh, the error page and the time of the SQL. `program` restarts what serves
-nothing.
+layer (`layer`, `asgi`) that adds the live refresh and the error page, and tells the `inspector` what each request
+did (`recording`). `program` restarts what serves nothing.
 
 Only that command loads this package, and no production image contains it.
 """

@@ -16,7 +16,7 @@ from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.base import Worker
 
 from chassis.server import shm
-from devserver import libraries
+from devserver import asgi, libraries
 from devserver.layer import Layer, listen
 from devserver.page import Broken
 
@@ -139,6 +139,10 @@ class Served(BaseApplication):
         self.layer = Layer(app, self.code, self.supervisor, self.say)
         return self.layer
 
+    def recorded(self, app: Any) -> asgi.Layer:
+        listen(self.supervisor.root)
+        return asgi.Layer(app, self.supervisor)
+
     def broken(self, error: BaseException) -> Broken:
         return Broken(self.supervisor.root, error, self.supervisor.notices.get("dependencies", []))
 
@@ -162,7 +166,7 @@ class Server(Served, WSGIApplication):
             log.exception("the app can't start")
             self.error = error
             return self.dressed(self.broken(error))
-        return app if self.is_asgi else self.dressed(app)
+        return self.recorded(app) if self.is_asgi else self.dressed(app)
 
 
 class Fallback(Served):

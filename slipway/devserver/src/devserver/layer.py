@@ -1,4 +1,4 @@
-"""The layer around the app in development: the browser follows, errors become a page, SQL is counted.
+"""The layer around the app in development: the browser follows, errors become a page, each request is recorded.
 
 It is the outermost WSGI middleware, added from outside: no line of the app knows about it.
 """
@@ -6,14 +6,18 @@ It is the outermost WSGI middleware, added from outside: no line of the app know
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from http.client import INTERNAL_SERVER_ERROR
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from devserver import database, live, page, sql
+from werkzeug.wsgi import ClosingIterator
+
+from devserver import database, inspector, live, page, recording, sql
 from devserver.debugger import PATH, Debugger
+from devserver.inspector import Inspector
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -26,8 +30,8 @@ CONTEXTS = "werkzeug.debug.preserve_context"  # in the environ: Flask's contexts
 
 
 def listen(root: Path) -> None:
-    """Listens to SQL, to the app's errors and to the access log; once per process."""
-    sql.record(str(root))
+    """Listens to what requests do, to the app's errors and to the access log; once per process."""
+    recording.listen(root)
     note_exceptions()
     logging.getLogger("gunicorn.access").addFilter(add_sql)
 
@@ -39,6 +43,7 @@ class Layer:
         self.debugger = Debugger()
         self.migrations = database.Watch(app, supervisor.service / "migrations", say)
         self.dependencies = supervisor.notices.get("dependencies", [])
+        self.inspector = Inspector(app, supervisor, self.debugger)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith(PREFIX):
@@ -47,22 +52,41 @@ class Layer:
         answer = Answer()
         contexts: list[AbstractContextManager[None]] = []
         environ[CONTEXTS] = contexts.append
-        statements, begun = sql.begin(), perf_counter()
+        request = recording.Request(self.root, environ["REQUEST_METHOD"], url(environ))
+        request.error = self.app.error if isinstance(self.app, page.Broken) else None
         try:
             body = answer.of(self.app, environ)
         except Exception as error:  # raised outside Flask's error handling
             body = answer.failed(error, environ)
-        spent = (perf_counter() - begun) * 1000
-        if answer.code == INTERNAL_SERVER_ERROR and (raised := environ.get(ERROR)) and page.wanted(environ):
-            close(body)
-            body = answer.replace(*self.explain(raised, environ, answer.request_id, statements, contexts))
+        spent = (perf_counter() - request.begun) * 1000
+        if answer.code == INTERNAL_SERVER_ERROR and (raised := environ.get(ERROR)):
+            request.error = raised
+            links = self.links(raised, environ, answer.request_id, contexts)
+            if page.wanted(environ):
+                close(body)
+                body = answer.replace(*self.explain(raised, environ, answer.request_id, request.statements, links))
         if answer.is_page(environ):
             parts = b"".join(body)
             close(body)
             body = answer.fill(live.inject(parts, stamp, environ["REQUEST_METHOD"]))
-        answer.headers.append(("Server-Timing", timing(spent, statements)))
+        answer.headers.append(("Server-Timing", timing(spent, request.statements)))
         start_response(answer.status, answer.headers)
-        return body
+        if recording.is_left_out(request.path, answer.code):
+            return body
+        return ClosingIterator(body, partial(request.finish, self.channel, answer.code, answer.request_id))
+
+    def links(
+        self,
+        error: BaseException,
+        environ: WSGIEnvironment,
+        request_id: str,
+        contexts: list[AbstractContextManager[None]],
+    ) -> dict[str, str]:
+        """Where a client that may use them finds the error in the debugger, and the request in the inspector."""
+        if not request_id or not self.debugger.allows(environ):
+            return {}
+        self.debugger.keep(request_id, error, contexts)
+        return {"debugger": f"{PATH}?id={request_id}", "inspector": f"{inspector.PATH}#{request_id}"}
 
     def explain(
         self,
@@ -70,24 +94,22 @@ class Layer:
         environ: WSGIEnvironment,
         request_id: str,
         statements: list[sql.Statement],
-        contexts: list[AbstractContextManager[None]],
+        links: dict[str, str],
     ) -> tuple[str, bytes]:
-        """The error page, with a link to the debugger for a client that may use it."""
-        hints, link = [*self.migrations.notices, *self.dependencies], ""
-        if request_id and self.debugger.allows(environ):
-            self.debugger.keep(request_id, error, contexts)
-            link = f"{PATH}?id={request_id}"
-        return page.of_request(self.root, error, environ, request_id, statements, hints=hints, debugger=link)
+        hints = [*self.migrations.notices, *self.dependencies]
+        return page.of_request(self.root, error, environ, request_id, statements, hints=hints, **links)
 
     def own(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answers what a page asks of the development server itself."""
         path = environ["PATH_INFO"].removeprefix(PREFIX)
         if path == "events" and "gunicorn.socket" in environ:
-            live.hand_over(environ, self.channel)
+            live.hand_over(environ, self.channel, {})
         if path == "live.js":
             return live.script(environ, start_response)
         if environ["PATH_INFO"] == PATH:
             return self.debugger(environ, start_response)
+        if environ["PATH_INFO"].startswith(inspector.PATH):
+            return self.inspector(environ, start_response)
         start_response("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", "0")])
         return []
 
@@ -176,6 +198,11 @@ def close(body: Any) -> None:
         body.close()
 
 
+def url(environ: WSGIEnvironment) -> str:
+    """As it was asked for."""
+    return str(environ.get("RAW_URI") or environ.get("PATH_INFO", ""))
+
+
 def timing(spent: float, statements: list[sql.Statement]) -> str:
     """`Server-Timing`, which browsers show beside the request."""
     database = sum(each.milliseconds for each in statements)
@@ -183,7 +210,10 @@ def timing(spent: float, statements: list[sql.Statement]) -> str:
 
 
 def add_sql(record: logging.LogRecord) -> bool:
-    """Adds the count to the access log's line, which the same thread writes when the request is over."""
+    """Adds the count to the access log's line, which the same thread writes when the request is over. There is no line
+    for what pages ask of the development server itself."""
+    if getattr(record, "path", "").startswith(PREFIX):
+        return False
     if statements := sql.current():
         record.sql = sql.summary(statements)
     return True

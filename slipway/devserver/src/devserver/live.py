@@ -29,20 +29,20 @@ class Hub:
     """The open connections. A slow one does not hold up the others: it is cut, and reconnects."""
 
     def __init__(self, selector: BaseSelector) -> None:
-        self.selector, self.event = selector, HEAD
+        self.selector, self.event = selector, b""
         self.clients: set[socket.socket] = set()
 
-    def add(self, descriptor: int) -> None:
+    def add(self, descriptor: int, first: bytes) -> None:
         client = socket.socket(fileno=descriptor)
         client.setblocking(False)
         self.clients.add(client)
         self.selector.register(client, EVENT_READ, lambda: self.heard(client))
-        self.send(client, HEAD + self.event)
+        self.send(client, first)
 
-    def tell(self, news: dict[str, Any]) -> None:
-        self.event = b"data: " + json.dumps(news).encode() + b"\n\n"
+    def tell(self, event: bytes) -> None:
+        self.event = event
         for client in list(self.clients):
-            self.send(client, self.event)
+            self.send(client, event)
 
     def send(self, client: socket.socket, data: bytes) -> None:
         try:
@@ -74,11 +74,15 @@ class Hub:
             client.close()
 
 
-def hand_over(environ: WSGIEnvironment, channel: socket.socket) -> None:
+def event(news: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(news).encode() + b"\n\n"
+
+
+def hand_over(environ: WSGIEnvironment, channel: socket.socket, message: dict[str, Any]) -> None:
     """Gives the request's connection to the supervisor, and gunicorn one that leads nowhere in its place, since
     gunicorn shuts down what it closes. Raises ConnectionResetError, which gunicorn takes for a client that left."""
     connection = environ["gunicorn.socket"]
-    socket.send_fds(channel, [b"{}"], [connection.fileno()])
+    socket.send_fds(channel, [json.dumps(message).encode()], [connection.fileno()])
     one, other = socket.socketpair()
     with one, other:
         os.dup2(one.fileno(), connection.fileno())

@@ -5,12 +5,11 @@ import re
 import sys
 from collections import Counter
 from contextvars import ContextVar
-from time import perf_counter
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, ExceptionContext
+    from chassis.db import timing
 
 COMMENT = re.compile(r"^/\* request_id=\S+ \*/ ")
 
@@ -19,6 +18,11 @@ class Statement(NamedTuple):
     text: str
     milliseconds: float
     place: str
+    begun: float  # by perf_counter
+    parameters: Any
+    rows: int  # -1 where the driver does not know
+    error: str
+    sent: bytes | None  # as Postgres got it, with its parameters
 
 
 _current: ContextVar[list[Statement] | None] = ContextVar("statements", default=None)
@@ -51,33 +55,32 @@ def summary(statements: list[Statement]) -> str:
 def record(root: str) -> None:
     """Listens to every engine of this process, if the service has SQLAlchemy at all."""
     try:
-        from sqlalchemy import Engine, event
+        from sqlalchemy import Engine
+
+        from chassis.db import timing
     except ImportError:
         return
 
-    def before(connection: "Connection", *_: object) -> None:
-        connection.info["begun"] = perf_counter()
-
-    def after(connection: "Connection", cursor: object, statement: str, *_: object) -> None:
+    def done(each: "timing.Executed") -> None:
         if (statements := _current.get()) is not None:
-            spent = (perf_counter() - connection.info.pop("begun", perf_counter())) * 1000
-            statements.append(Statement(COMMENT.sub("", statement), spent, place(root)))
+            spent = (each.ended - each.begun) * 1000
+            error = str(each.error).strip() if each.error else ""
+            text = COMMENT.sub("", each.statement)
+            known = text, spent, place(root), each.begun, each.parameters, each.rows, error, each.sent
+            statements.append(Statement(*known))
 
-    def failed(problem: "ExceptionContext") -> None:
-        if (statements := _current.get()) is not None and problem.statement:
-            statements.append(Statement(COMMENT.sub("", problem.statement), 0.0, place(root)))
-
-    event.listen(Engine, "before_cursor_execute", before)
-    event.listen(Engine, "after_cursor_execute", after)
-    event.listen(Engine, "handle_error", failed)
+    timing.listen(Engine, done)
 
 
 def place(root: str) -> str:
     """The innermost line of a service's code that led here; empty if there is none."""
     frame: FrameType | None = sys._getframe(1)
-    services = f"{root}/services/"
     while frame:
-        if frame.f_code.co_filename.startswith(services):
+        if is_service(root, frame.f_code.co_filename):
             return f"{os.path.relpath(frame.f_code.co_filename, root)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def is_service(root: str, path: str) -> bool:
+    return path.startswith(f"{root}/services/")

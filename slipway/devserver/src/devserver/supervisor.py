@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+from urllib.parse import urljoin
 
 from chassis.observe import logs
 from chassis.server import shm
-from devserver import dependencies, generation, libraries, waiting
-from devserver.live import Hub
+from devserver import dependencies, generation, inspector, libraries, live, recording, waiting
 from devserver.sources import Kind, Sources
 from devserver.state import State
 
@@ -56,8 +56,10 @@ class Supervisor:
     def __init__(self, root: Path, service: Path, port: socket.socket, reload: str) -> None:
         self.root, self.service, self.port = root, service, port
         self.selector = selectors.DefaultSelector()
-        self.hub, self.state, self.compiled = Hub(self.selector), State(), libraries.Compiled()
+        self.hub, self.state, self.compiled = live.Hub(self.selector), State(), libraries.Compiled()
+        self.inspectors, self.requests = live.Hub(self.selector), inspector.Kept()
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * recording.MAX_BYTES)
         self.generations: dict[int, generation.Generation] = {}
         self.current: generation.Generation | None = None
         self.notices: dict[str, list[str]] = {}
@@ -124,6 +126,7 @@ class Supervisor:
         log.info("%s changed: the development server restarts", named)
         self.stop()
         self.hub.close()
+        self.inspectors.close()
         self.port.set_inheritable(True)
         os.environ[LISTENER] = str(self.port.fileno())
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - itself
@@ -149,6 +152,7 @@ class Supervisor:
             signal.signal(each, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting.STOP)
         self.hub.close()
+        self.inspectors.close()
         self.selector.close()
         self.ours.close()
         if self.watch.inotify:
@@ -161,14 +165,24 @@ class Supervisor:
             self.current = None
 
     def hear(self) -> None:
-        """Reads a worker's messages: that it serves, what it has noticed, or a browser's connection."""
+        """Reads a worker's messages: that it serves, what it noticed, what a request did, a browser's connection."""
         with suppress(BlockingIOError):
             while True:
-                data, descriptors, _, _ = socket.recv_fds(self.ours, 65536, 4)
-                for descriptor in descriptors:
-                    self.hub.add(descriptor)
-                if not descriptors:
-                    self.note(json.loads(data))
+                data, descriptors, _, _ = socket.recv_fds(self.ours, 2 * recording.MAX_BYTES, 1)
+                line, _, record = data.partition(b"\n")
+                if record:
+                    self.inspectors.tell(self.requests.add(data))
+                elif descriptors:
+                    self.lead(descriptors[0], json.loads(line))
+                else:
+                    self.note(json.loads(line))
+
+    def lead(self, descriptor: int, message: dict[str, Any]) -> None:
+        """Takes a browser's connection over."""
+        if "requests" in message:
+            self.inspectors.add(descriptor, self.requests.events(message["requests"]))
+        else:
+            self.hub.add(descriptor, live.HEAD + self.hub.event)
 
     def note(self, message: dict[str, Any]) -> None:
         if self.current is None or message["code"] != self.current.code:
@@ -187,14 +201,14 @@ class Supervisor:
     def show(self, served: generation.Generation) -> None:
         log.info("%s after %d ms", "the error page is up" if served.broken else "serving", served.took)
         if not self.watch.settled and (url := os.environ.get("DEV_URL")):
-            log.info("open %s", url)
+            log.info("open %s; what requests did: %s", url, urljoin(url, inspector.PATH))
         self.watch.settled = True
 
     def tell(self) -> None:
         if self.current and self.current.worker:
             notices = [notice for group in self.notices.values() for notice in group]
             stamp = self.state.read()._replace(code=self.current.code)
-            self.hub.tell({**stamp._asdict(), "broken": self.current.broken, "notices": notices})
+            self.hub.tell(live.event({**stamp._asdict(), "broken": self.current.broken, "notices": notices}))
 
     # --- signals
 
@@ -225,6 +239,7 @@ class Supervisor:
         until = monotonic() + float(os.environ.get("GRACEFUL_TIMEOUT") or 2)
         while self.generations and monotonic() < until:
             self.reap()
+            self.hear()  # or a worker with much to say would wait
             sleep(0.01)
         self.kill()
 

@@ -14,6 +14,7 @@ class Executed(NamedTuple):
     ended: float
     rows: int  # that it returned or changed; -1 where the driver does not know
     error: BaseException | None
+    sent: bytes | None  # with the parameters in it, where the driver says so
 
 
 def listen(engines: Engine | type[Engine], done: Callable[[Executed], object]) -> None:
@@ -25,13 +26,14 @@ def listen(engines: Engine | type[Engine], done: Callable[[Executed], object]) -
 
     def after(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
         ended = perf_counter()
-        done(Executed(statement, parameters, connection.info.pop(key, ended), ended, cursor.rowcount, None))
+        begun, sent = connection.info.pop(key, ended), getattr(cursor, "query", None)
+        done(Executed(statement, parameters, begun, ended, cursor.rowcount, None, sent))
 
     def failed(context: ExceptionContext) -> None:
         if context.statement is not None:
             ended = perf_counter()
             begun = context.connection.info.pop(key, ended) if context.connection else ended
-            done(Executed(context.statement, context.parameters, begun, ended, -1, context.original_exception))
+            done(Executed(context.statement, context.parameters, begun, ended, -1, context.original_exception, None))
 
     event.listen(engines, "before_cursor_execute", before)
     event.listen(engines, "after_cursor_execute", after)
