@@ -236,6 +236,8 @@ def own_files(name: str) -> list[Path]:
             "compose/{name}.yaml",
             "compose/{name}.dev.yaml",
             "deploy/kubernetes/services/{name}",
+            "docker/observe/targets/{name}.yml",
+            "docker/observe/targets/hosts/{name}.yml",
             "docker/proxy/caddy/services/{name}.caddy",
             "docker/proxy/caddy/sites/{name}.caddy",
             "docker/proxy/nginx/services/{name}.conf",

@@ -86,7 +86,9 @@ class Stack:
                 for network in each["networks"].keys() & config["services"][way]["networks"].keys():
                     self.ways_out.setdefault(way, {}).setdefault(network, set()).add(host)
         self.services = {
-            name: self.service(name, each) for name, each in config["services"].items() if name != "listener"
+            name: self.service(name, each)
+            for name, each in config["services"].items()
+            if self.is_translated(name, each)
         }
 
     def file(self, before: bool) -> Json:
@@ -99,6 +101,11 @@ class Stack:
         }
         services = {name: each for name, each in self.services.items() if self.is_before(name) is before}
         return {"services": services, **others, "configs": self.configs}
+
+    def is_translated(self, name: str, given: Json) -> bool:
+        if observes := given.get("profiles") == ["observe"]:
+            self.note("left out: they watch one server, and a swarm has a Prometheus of its own", name)
+        return name != "listener" and not observes
 
     def is_before(self, name: str) -> bool:
         """A way out, too: jobs may need it."""

@@ -28,6 +28,10 @@ for path in /run/secrets/*_owner_password; do
     : "${OWNER_PASSWORD:?is empty, see \`make doctor\`}" "${APP_PASSWORD:?is empty, see \`make doctor\`}"
     run --file /opt/slipway/postgres/roles.sql
 done
+if [ -e /run/secrets/monitor_password ]; then
+    PASSWORD=$(</run/secrets/monitor_password)
+    run --file /opt/slipway/postgres/monitor.sql
+fi
 for path in /services/*/migrations; do
     SERVICE=$(basename "$(dirname "$path")") OWNER_PASSWORD=$PGPASSWORD APP_PASSWORD=$PGPASSWORD
     run --file /opt/slipway/postgres/roles.sql

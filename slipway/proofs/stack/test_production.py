@@ -31,7 +31,7 @@ def test_init_writes_secrets_that_only_this_user_reaches_and_keeps_those_that_ex
     written = {path.name: path.read_text() for path in secrets.iterdir()}
     roles = [service.name for service in SERVICES if service.database]
     passwords = {f"{name}{role}_password" for name in roles for role in ("", "_owner")}
-    assert set(written) == {"secret_key", "status_token", "postgres_password", *passwords}
+    assert set(written) == {"secret_key", "status_token", "postgres_password", "monitor_password", *passwords}
     assert len(set(written.values())) == len(written)
     assert min(map(len, written.values())) > 40
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o700

@@ -9,7 +9,7 @@ from slipway.proofs.harness import PROXIES, Stack, copy_tree, unique
 
 pytestmark = pytest.mark.containers
 
-NAMED = {"no-new-privileges", "IPv6", "PUBLISH_ADDRESS", "backups/scheduled", "slipway.database"}
+NAMED = {"no-new-privileges", "IPv6", "Prometheus", "PUBLISH_ADDRESS", "backups/scheduled", "slipway.database"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def make_stack(checkout, check=True, **settings):
 
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_every_key_that_compose_has_today_is_translated_or_named(checkout, proxy):
-    everything = {"COMPOSE_PROFILES": "backup,script", "PUBLISH_ADDRESS": "192.0.2.1", "EDGE_IPV6": "true"}
+    everything = {"COMPOSE_PROFILES": "backup,observe,script", "PUBLISH_ADDRESS": "192.0.2.1", "EDGE_IPV6": "true"}
     said = make_stack(checkout, PROXY=proxy, **everything).stdout
     notes = re.findall(r"^  (?!docker)(.+)", said, re.MULTILINE)
     assert len(notes) == len(NAMED)
