@@ -14,6 +14,7 @@ from slipway.commands.shared import engine
 from slipway.commands.shared.stop import Stop
 
 SECRETS = re.compile(r"file: \.\./secrets/(\w+)")
+GIVEN = ("alert_smtp_secret", "alert_webhook_url")  # by others: created empty, to be filled in
 
 
 def init() -> None:
@@ -39,7 +40,7 @@ def write_secrets(quiet: bool = False) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     for name in named():
         # Readable by all, in a directory that is not: compose mounts a secret with the file's mode.
-        create(directory / name, secrets.token_urlsafe(32) + "\n", mode=0o644, quiet=quiet)
+        create(directory / name, "" if name in GIVEN else secrets.token_urlsafe(32) + "\n", mode=0o644, quiet=quiet)
 
 
 def named() -> list[str]:

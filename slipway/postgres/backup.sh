@@ -153,6 +153,7 @@ schedule() {
         for database in "${databases[@]}"; do
             fresh "$database" "$BACKUP_INTERVAL" || attempt "$database"
         done
+        tell 2>/dev/null || true # on a disk that is full the former file stays, and grows old
         wait_for sleep $((BACKUP_INTERVAL < 60 ? BACKUP_INTERVAL : 60))
     done
 }
@@ -166,6 +167,17 @@ attempt() {
     else
         log ERROR "the backup of $1 failed: $(grep -im1 'error' /tmp/error || tail -n1 /tmp/error)"
     fi
+}
+
+# For Prometheus: the time of each newest dump, or of this start while there is none.
+tell() {
+    local database files newest
+    for database in "${databases[@]}"; do
+        find_dumps "$database"
+        if ((${#files[@]})); then newest=$(stat --format %Y "${files[-1]}"); else newest=$(($(date +%s) - SECONDS)); fi
+        echo "backup_newest_timestamp_seconds{database=\"$database\"} $newest"
+        echo "backup_interval_seconds{database=\"$database\"} $BACKUP_INTERVAL"
+    done >"$DIRECTORY/.backup.prom.unfinished" && mv "$DIRECTORY/.backup.prom.unfinished" "$DIRECTORY/.backup.prom"
 }
 
 # In the background: bash runs a trap at once during `wait`, but only after a command in the foreground.
