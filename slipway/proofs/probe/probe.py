@@ -114,3 +114,11 @@ def pid() -> str:
 @blueprint.get("/echo")
 def echo() -> str:
     return request.args.get("text", "")
+
+
+@blueprint.get("/hold")
+def hold() -> str:
+    """Keeps a connection of the pool from others, for longer than the request takes."""
+    connection = database.session().get_bind().connect()
+    threading.Timer(float(os.environ.get("HELD") or 5), connection.close).start()
+    return "held"
