@@ -237,7 +237,7 @@ def own_files(name: str) -> list[Path]:
             "compose/{name}.dev.yaml",
             "deploy/kubernetes/services/{name}",
             "docker/observe/targets/{name}.yml",
-            "docker/observe/targets/hosts/{name}.yml",
+            "docker/observe/targets/{name}.host.json",
             "docker/proxy/caddy/services/{name}.caddy",
             "docker/proxy/caddy/sites/{name}.caddy",
             "docker/proxy/nginx/services/{name}.conf",

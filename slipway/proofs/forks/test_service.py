@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 import pytest
+import yaml
 
 from slipway.proofs.forks.fork import Fork, complaint
 from slipway.proofs.harness import developing, ports, wait_until
@@ -140,6 +141,17 @@ def test_no_shared_file_is_edited_but_the_list_of_files_and_what_is_derived(grow
     touched = grown.git("diff", "--name-only", "--diff-filter=M", grown.before, "HEAD").split()
     lists = {"compose.yaml", "deploy/kubernetes/services/kustomization.yaml"}
     assert set(touched) == lists | {"uv.lock", ".env.example", "docs/configuration.md"}
+
+
+def test_prometheus_asks_each_replica_and_worker_and_each_host_as_a_client_does(grown):
+    folder = grown.directory / "docker/observe/targets"
+    found = {path.name: yaml.safe_load(path.read_text())[0] for path in folder.iterdir()}
+    asked = {name: each["targets"] for name, each in found.items()}
+    assert asked.keys() == {*(f"{name}.yml" for name in {"web", *KINDS} - {"report"}), "depot.host.json"}
+    assert asked["shop.yml"] == ["shop-a:8000", "shop-b:8000"]
+    assert asked["tick.yml"] == ["tick:8000"]
+    assert asked["depot.host.json"] == ["depot.localhost"]
+    assert found["tick.yml"]["labels"] == {"service": "tick"}
 
 
 def test_a_path_that_meets_another_services_is_refused(grown):

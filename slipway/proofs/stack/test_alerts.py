@@ -235,12 +235,19 @@ def test_real_faults_raise_their_alerts_at_the_webhook_and_by_mail_and_clear_the
         assert f"[RESOLVED] {alert}" in mails
 
 
+def test_nginx_tells_its_connections(watched):
+    nginx = watched.environment | {"PROXY": "nginx"}
+    watched.compose("up", "--build", "--detach", "--no-deps", "--wait", "certificates", "proxy", env=nginx)
+    wait_until("its figures", lambda: 'nginx_connections{instance="proxy:2020"' in watched.ask("nginx_connections"))
+    wait_until("the site", lambda: watched.ask("probe_success == 1"))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"ALERT_WEBHOOK_HOST": "other.example"}, "secrets/alert_webhook_url must begin with https://other.example/"),
         ({"ALERT_WEBHOOK_HOST": ""}, "ALERT_WEBHOOK_HOST, which lets it out, is not set"),
-        ({"ALERT_MAIL": "nobody"}, "ALERT_MAIL can't be 'nobody'"),
+        ({"ALERT_MAIL": "ops"}, "ALERT_MAIL can't be 'ops'"),
         ({"ALERT_SMTP_HOST": ""}, "ALERT_SMTP_HOST can't be ''"),
         ({"ALERT_SMTP_PORT": "smtp"}, "ALERT_SMTP_PORT can't be 'smtp'"),
     ],
