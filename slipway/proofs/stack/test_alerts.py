@@ -235,6 +235,22 @@ def test_real_faults_raise_their_alerts_at_the_webhook_and_by_mail_and_clear_the
         assert f"[RESOLVED] {alert}" in mails
 
 
+def test_without_a_receiver_alerts_are_shown_and_none_is_sent(watched):
+    without = watched.environment | {"ALERT_WEBHOOK_HOST": "", "ALERT_MAIL": ""}
+    url = watched.read("secrets/alert_webhook_url")
+    watched.write("secrets/alert_webhook_url", "")
+    try:
+        watched.compose("up", "--detach", "--no-deps", "--wait", "alertmanager", env=without)
+        watched.compose("rm", "--stop", "--force", "alerts-egress")
+        before = len(watched.told())
+        watched.compose("stop", "tick")
+        wait_until("the alert", lambda: "tick:8000 does not answer" in watched.make("alerts").stdout)
+        assert len(watched.told()) == before
+    finally:
+        watched.write("secrets/alert_webhook_url", url)
+        watched.compose("up", "--detach", "--no-deps", "--wait", "alertmanager", "alerts-egress", "tick")
+
+
 def test_nginx_tells_its_connections(watched):
     nginx = watched.environment | {"PROXY": "nginx"}
     watched.compose("up", "--build", "--detach", "--no-deps", "--wait", "certificates", "proxy", env=nginx)
