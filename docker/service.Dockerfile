@@ -8,6 +8,8 @@ ARG REGISTRY=
 ARG KIND=web
 # What serves web: gunicorn, or uwsgi.
 ARG SERVER=gunicorn
+# What the chassis may have besides, with spaces between: traces.
+ARG EXTRAS=
 # What the image is based on: full, or minimal, which has no shell and no package manager.
 ARG VARIANT=full
 
@@ -50,6 +52,7 @@ WORKDIR /app
 
 # Throw-away stage: the service's dependencies.
 FROM tools AS build
+ARG EXTRAS
 ARG KIND
 ARG SERVER
 ARG SERVICE
@@ -68,6 +71,9 @@ RUN --mount=type=cache,target=/root/.cache/uv \
  && if [ "$KIND $SERVER" = "web uwsgi" ]; then \
         uv sync --no-install-workspace --no-dev --package chassis --extra uwsgi --inexact; \
     fi \
+ && for extra in $EXTRAS; do \
+        uv sync --no-install-workspace --no-dev --package chassis --extra "$extra" --inexact; \
+    done \
  && rm -f "$UV_PROJECT_ENVIRONMENT/.lock" \
  && find "$UV_PROJECT_ENVIRONMENT" -name '*.so' -exec strip --strip-unneeded {} + \
  && for other in mssql mysql oracle sqlite; do \
@@ -207,10 +213,13 @@ ENV DEFAULT_COMMAND="python -m chassis.process.worker"
 # Two images for Flask apps of other repositories (docs/services.md). This one installs what an app requires, beside what
 # the chassis requires, which is here in the lock's versions.
 FROM tools AS build-image
+ARG EXTRAS
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
-    uv sync --no-install-workspace --no-dev --package chassis --extra flask
+    for extra in flask $EXTRAS; do \
+        uv sync --no-install-workspace --no-dev --package chassis --extra "$extra" --inexact; \
+    done
 COPY slipway/chassis/pyproject.toml /usr/local/share/chassis/
 COPY slipway/image/requirements.sh /usr/local/bin/install-requirements
 

@@ -14,6 +14,7 @@ launch="launch 3"
 case $SITE_ADDRESS in http://*) export SITE_BIND="bind ${HTTP_SOCKETS:-fd/4 fd/5}" SCHEME=http:// REDIRECTED=none. ;; esac
 [ -z "${FRONT_PROXIES:-}" ] || export TRUSTED="trusted_proxies static $FRONT_PROXIES"
 case ,${OBSERVE:-}, in *,observe,*) export METRICS=metrics METRICS_BIND=0.0.0.0 ;; esac
+[ -z "${OTEL_EXPORTER_OTLP_ENDPOINT:-}" ] || export TRACES="import traces"
 [ -z "${ACME_EMAIL:-}" ] || export ACME_ACCOUNT="email $ACME_EMAIL"
 
 case ${1:-run} in

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from chassis.db import timing
 
-COMMENT = re.compile(r"^/\* request_id=\S+ \*/ ")
+COMMENT = re.compile(r"^/\* (?:request|trace)_id=[^*]* \*/ ")
 
 
 class Statement(NamedTuple):

@@ -14,10 +14,10 @@ from psycopg2.extensions import connection as DriverConnection
 from sqlalchemy import event, orm
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from chassis.db import waits
+from chassis.db import timing, waits
 from chassis.db.absence import Absence
 from chassis.db.pool import Pool
-from chassis.observe import request_id
+from chassis.observe import logs
 from chassis.settings import Settings
 from chassis.settings.address import Address
 from chassis.settings.secret_file import SecretFile
@@ -83,7 +83,13 @@ def create_engine(settings: Settings, absence: Absence | None = None, **options:
     event.listen(engine, "checkin", partial(_note_the_time, address))
     event.listen(engine, "checkout", partial(_find_out_whether_it_lives, engine.dialect, absence))
     event.listen(engine, "do_connect", _Connect(settings, address, absence))
-    event.listen(engine, "before_cursor_execute", _add_request_id, retval=True)
+    event.listen(engine, "before_cursor_execute", _add_ids, retval=True)
+    if settings.traced:
+        from chassis.observe import traces
+
+        timing.listen(engine, traces.executed)
+        if isinstance(engine.pool, Pool):
+            engine.pool.listeners.append(traces.waited)
     # A child must neither use its parent's sockets nor close them under the parent.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     return engine
@@ -150,12 +156,14 @@ class _Connect:
         return min(self.RESTART, waits.seconds_left()) if self.absence and starting else 0.0
 
 
-def _add_request_id(
+def _add_ids(
     connection: object, cursor: object, statement: str, parameters: T, context: object, many: bool
 ) -> tuple[str, T]:
-    """Puts the request's id where pg_stat_activity and the log of slow statements show it."""
-    if (current := request_id.current()) is not None:
-        statement = f"/* request_id={current} */ {statement}"
+    """Puts the ids of the request and the trace where pg_stat_activity and the log of slow statements show them."""
+    request, trace = logs.request_id.get(), logs.trace_id.get()
+    if request or trace:
+        ids = " ".join(f"{name}={value}" for name, value in (("request_id", request), ("trace_id", trace)) if value)
+        statement = f"/* {ids} */ {statement}"
     return statement, parameters
 
 

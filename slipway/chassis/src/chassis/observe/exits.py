@@ -5,7 +5,7 @@ import sys
 from typing import NoReturn
 
 from chassis import settings
-from chassis.observe import logs
+from chassis.observe import logs, telemetry
 from chassis.settings import Settings, SettingsError
 
 CONFIG, UNAVAILABLE = 78, 69
@@ -26,4 +26,6 @@ def settings_or_exit() -> Settings:
         logs.configure_early()
         fail(CONFIG, str(error))
     logs.configure(found.log_level, found.log_format)
+    if lacking := telemetry.lacks(found):
+        fail(CONFIG, lacking)
     return found

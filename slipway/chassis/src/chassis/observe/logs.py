@@ -18,6 +18,7 @@ from time import monotonic, sleep, time
 import msgspec
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)  # where traces are on
 PIPE_BUF = 4096  # bytes, Linux
 TEXT_LIMITS = (2500, 1000, 400, 100, 30)  # characters of one value, tried on a line that is too long
 HOST = socket.gethostname()
@@ -252,6 +253,8 @@ def _line(created: float, level: str, logger: str, message: str) -> dict[str, ob
         line["service"] = SERVICE
     if (current := request_id.get()) is not None:
         line["request_id"] = current
+    if (trace := trace_id.get()) is not None:
+        line["trace_id"] = trace
     return line
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from chassis.observe import logs
+from chassis.observe import logs, telemetry
 from chassis.observe.exits import settings_or_exit
 from chassis.process import heartbeat
 from chassis.server import control
@@ -77,8 +77,10 @@ def every(seconds: float, round: float = ROUND) -> Iterator[int]:
             rounds.serve(int(os.environ.get("PORT") or "8000"))
         for number in itertools.count(1):
             beat(round)
+            telemetry.begin("round")
             with rounds.measured():
                 yield number
+            telemetry.end()  # not where the loop was left: main() logs the exception, which then is the round's
             beat(seconds + round)
             if stop.wait(seconds):
                 return
@@ -89,11 +91,15 @@ def main() -> None:
     then, else the one that `main` returns or passes to `sys.exit`."""
     settings, name = settings_or_exit(), os.environ["SERVICE"]
     control.listen(name)
+    telemetry.start(settings)
+    telemetry.begin("run")
     try:
         sys.exit(importlib.import_module(f"{name}.main").main(settings, sys.argv[1:]))
     except Exception:
         log.exception("%s failed", name)
         sys.exit(1)
+    finally:
+        telemetry.stop()
 
 
 if __name__ == "__main__":

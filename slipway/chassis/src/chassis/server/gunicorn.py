@@ -20,7 +20,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.http.message import Request
 from gunicorn.workers import base
 
-from chassis.observe import gauges, logs, timeseries  # noqa: F401 - timeseries must have its memory before the fork
+from chassis.observe import gauges, logs, telemetry, timeseries  # noqa: F401 - timeseries must have its memory before the fork
 from chassis.observe.exits import settings_or_exit
 from chassis.server import control, drain, shm, sizing
 from chassis.server.access_log import Logger
@@ -71,7 +71,7 @@ def options(settings: Settings, wsgi_app: str) -> dict[str, Any]:
         "proc_name": os.environ.get("SERVICE") or "gunicorn",
         "when_ready": lambda server: ready(server, settings),
         "post_worker_init": lambda worker: start_worker(worker, watchdog, settings),
-        "worker_exit": lambda server, worker: logging.shutdown(),
+        "worker_exit": lambda server, worker: stop_worker(),
         "pre_request": lambda worker, request: begin(request, watchdog),
         "post_request": lambda worker, request, environ, response: watchdog.leave(),
         "child_exit": lambda server, worker: keep_counts(ended=1),
@@ -106,12 +106,18 @@ def start_worker(worker: base.Worker, watchdog: Watchdog, settings: Settings) ->
             "http_requests_in_flight": lambda: len(Watchdog.running),
             "http_threads": lambda: worker.cfg.threads,
         }
+    telemetry.start(settings)
     control.listen("worker", getattr(worker, "loop", None), busy=True)
     watchdog.start(stop_accepting=lambda: setattr(worker, "alive", False))
     if settings.uses_database and isinstance(worker, Worker):
         from chassis.db import waits
 
         waits.announce_to(worker.tpool.hand_over)
+
+
+def stop_worker() -> None:
+    telemetry.stop()
+    logging.shutdown()
 
 
 def raise_oom_score(score: Path = Path("/proc/self/oom_score_adj")) -> None:

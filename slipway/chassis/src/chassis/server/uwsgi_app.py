@@ -17,7 +17,7 @@ import uwsgi
 from gunicorn.util import import_app
 
 from chassis import settings
-from chassis.observe import gauges, logs
+from chassis.observe import gauges, logs, telemetry
 from chassis.server import access_log, control, drain
 from chassis.server.gunicorn import raise_oom_score
 from chassis.server.watchdog import ClientsTurn, Watchdog
@@ -142,6 +142,7 @@ def start_worker() -> None:
     logs.gather()
     raise_oom_score()
     gauges.sources |= {"http_requests_in_flight": lambda: len(Watchdog.running), "http_threads": threads}
+    telemetry.start(loaded)
     control.listen("worker", busy=True)
     watchdog.start(stop_accepting=lambda: os.kill(os.getpid(), signal.SIGHUP))
 
@@ -158,7 +159,8 @@ def load(name: str) -> WSGIApplication:
         os._exit(1)
 
 
-watchdog = Watchdog(settings.of_service().load().request_timeout)
+loaded = settings.of_service().load()
+watchdog = Watchdog(loaded.request_timeout)
 app = load(sys.argv[1])  # --pyargv
-uwsgi.post_fork_hook = start_worker
+uwsgi.post_fork_hook, uwsgi.atexit = start_worker, telemetry.stop
 gc.freeze()  # see ready() in gunicorn.py

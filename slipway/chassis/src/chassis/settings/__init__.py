@@ -32,6 +32,7 @@ CONTENT_SECURITY_POLICY = (
 PLACEHOLDERS = ("change-me", "changeme", "dev-only", "example", "password", "secret")
 PREFIX = re.compile(r"(/[\w-]+)+").fullmatch
 CONTACT = re.compile(r"(mailto:|https://|tel:)\S+").fullmatch
+ENDPOINT = re.compile(r"https?://[^/\s]+\S*").fullmatch
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -134,6 +135,13 @@ class Settings:
         3.0, "Seconds that a request waits for a connection.", minimum=0.1, maximum=60
     )
 
+    otel_exporter_otlp_endpoint: str = setting(
+        "", "Where traces go, such as http://collector:4318; empty: nowhere, and they cost nothing."
+    )
+    otel_exporter_otlp_headers: str = setting(
+        "", "What is sent there along, such as authorization=Basic%20c2VjcmV0, comma-separated.", secret=True
+    )
+
     def __post_init__(self) -> None:
         """A hook for a service's own rules: raise SettingsError with the errors."""
 
@@ -144,6 +152,11 @@ class Settings:
     @property
     def development(self) -> bool:
         return self.app_env == "development"
+
+    @property
+    def traced(self) -> bool:
+        disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"  # OpenTelemetry's own switch
+        return bool(self.otel_exporter_otlp_endpoint) and not disabled
 
     @property
     def security_contacts(self) -> list[str]:
@@ -205,6 +218,8 @@ class Settings:
             for each in _separated(values.get("security_contact", ""))
             if not CONTACT(each)
         ]
+        if (endpoint := values.get("otel_exporter_otlp_endpoint", "")) and not ENDPOINT(endpoint):
+            errors.append(f"OTEL_EXPORTER_OTLP_ENDPOINT must look like http://collector:4318, not {endpoint!r}.")
         if production:
             errors += [
                 f"{name} is a placeholder, which production refuses. `make init` writes a good one."

@@ -27,6 +27,7 @@ from chassis.web.cross_site import REFUSAL, SAFE_METHODS, is_cross_site, trusted
 from chassis.web.readiness import HEADERS, Readiness
 
 if TYPE_CHECKING:
+    from chassis.observe.traces import Request
     from chassis.web.postgres import Database
 
 Scope = MutableMapping[str, Any]
@@ -56,6 +57,7 @@ class Chassis:
         self.running: set[asyncio.Task[None]] = set()
         self.answering = 0  # requests
         gauges.sources["http_requests_in_flight"] = lambda: self.answering
+        self.traced = settings.traced
         self.internal = {routes.LIVE: live, routes.READY: self.ready, routes.METRICS: counted}
         if settings.uses_database:
             self.use_database(settings)
@@ -81,11 +83,12 @@ class Chassis:
             await self.app(scope, receive, send)
             return
         logs.request_id.set(request_id.chosen(header(scope, b"x-request-id")))
+        span = self.span(scope) if self.traced else None
         if not self.database:
-            await self.handle(scope, receive, send)
+            await self.handle(scope, receive, send, span)
             return
         # A client that goes away makes gunicorn cancel its task, but not a thread, which may be at work for it.
-        task = asyncio.ensure_future(self.handle(scope, receive, send))
+        task = asyncio.ensure_future(self.handle(scope, receive, send, span))
         self.running.add(task)
         task.add_done_callback(self.running.discard)
         await asyncio.shield(task)
@@ -100,7 +103,14 @@ class Chassis:
 
         return tell
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def span(self, scope: Scope) -> "Request | None":
+        """It is begun before the request's task is, and ends there."""
+        from chassis.observe import traces
+
+        parent = header(scope, b"traceparent"), header(scope, b"tracestate")
+        return traces.request(scope["method"], scope["path"], *parent)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, span: "Request | None") -> None:
         clock, started = Clock(receive), perf_counter()
         answer = Answer(send, clock, self.headers)
         limit = self.limit
@@ -119,6 +129,10 @@ class Chassis:
         finally:
             self.answering -= 1
         metrics.count(scope["method"], answer.route(), answer.status, perf_counter() - started)
+        if span:
+            scheme, _, host = self.origin(scope).partition("://")
+            route = answer.route()
+            span.end(answer.status, None if route == "none" else self.prefix + route, scheme, host)
 
     async def route(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
         """The app's own paths lie below the prefix, internal ones do not."""
@@ -141,6 +155,8 @@ class Chassis:
             # Starlette takes the whole path, as the specification says, and Sanic `raw_path` as its own.
             own = {"raw_path": quote(inner or "/").encode(), "root_path": scope.get("root_path", "") + self.prefix}
             answer.scope = {**scope, **own}
+            if self.traced:
+                answer.scope["fastapi.telemetry"] = None  # FastAPI need not make a span of its own
             await self.app(answer.scope, receive, answer)
         else:
             await answer.problem(404)

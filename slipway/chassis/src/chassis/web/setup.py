@@ -22,4 +22,8 @@ def setup(app: Flask, settings: Settings) -> None:
     status.init_app(app, settings)
     api_docs.init_app(app)
     prefix.init_app(app, settings)
+    if settings.traced:
+        from chassis.observe import traces
+
+        traces.init_app(app)
     request_id.init_app(app)  # the last to wrap is the outermost: every answer carries the id

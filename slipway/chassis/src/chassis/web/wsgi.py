@@ -45,5 +45,9 @@ def create_app() -> Flask:
     security.trust_proxies(app, settings)
     prefix.init_app(app, settings)
     app.wsgi_app = Operational(app.wsgi_app, own.wsgi_app)  # type: ignore[method-assign] # as Flask documents it
+    if settings.traced:
+        from chassis.observe import traces
+
+        traces.init_app(app)
     request_id.init_app(app)
     return app

@@ -1,0 +1,3 @@
+from chassis.server.gunicorn import configure
+
+configure(globals(), "traced:create_app()")
