@@ -12,13 +12,16 @@ kept=/data/nginx # what serves
 
 # Names for the configuration, from compose's.
 export CLIENT_CONNECTIONS CLIENT_REQUESTS HTTP_PORT HTTPS_PORT
-export SITE_NAME="${SITE_ADDRESS#*://}" TO_HTTPS=1 PUBLIC_PORT=":$HTTPS_PORT" WORKERS="${PROXY_CPUS%.*}" TRACES="${OTEL_EXPORTER_OTLP_ENDPOINT:+1}"
+export SITE_NAME="${SITE_ADDRESS#*://}" TO_HTTPS=1 PUBLIC_PORT=":$HTTPS_PORT" WORKERS="${PROXY_CPUS%.*}"
+export TRACES="${OTEL_EXPORTER_OTLP_ENDPOINT:+1}" TRACE_FIELD=""
+# shellcheck disable=SC2016 # nginx's variable
+[ -z "$TRACES" ] || TRACE_FIELD='"trace_id":"$trace_id",'
 case $SITE_ADDRESS in http://*) TO_HTTPS="" ;; esac
 case ,${OBSERVE:-}, in *,observe,*) export METRICS_BIND=0.0.0.0 ;; *) export METRICS_BIND=127.0.0.1 ;; esac
 [ "$HTTPS_PORT" != 443 ] || PUBLIC_PORT=""
 [ "$WORKERS" -ge 1 ] || WORKERS=1
 # shellcheck disable=SC2016 # the names, not their values
-NAMES='$CLIENT_CONNECTIONS $CLIENT_REQUESTS $HTTP_PORT $HTTPS_PORT $METRICS_BIND $SITE_NAME $TO_HTTPS $PUBLIC_PORT $TRACES $WORKERS'
+NAMES='$CLIENT_CONNECTIONS $CLIENT_REQUESTS $HTTP_PORT $HTTPS_PORT $METRICS_BIND $SITE_NAME $TO_HTTPS $PUBLIC_PORT $TRACES $TRACE_FIELD $WORKERS'
 
 # The complete configuration, in $1. Fails, and says why, if it is invalid.
 render() {

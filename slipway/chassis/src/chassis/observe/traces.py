@@ -199,7 +199,8 @@ class Request:
         if isinstance(span := self.span, Span):
             own = span._attributes
             own["url.scheme"], own["server.address"] = scheme, host.rpartition(":")[0] or host
-            own["http.response.status_code"] = status
+            if status:  # none where the client has gone
+                own["http.response.status_code"] = status
             if (current := logs.request_id.get()) is not None:
                 own["request.id"] = current
             if route is not None:

@@ -128,11 +128,11 @@ class Chassis:
             await answer.problem(500)
         finally:
             self.answering -= 1
+            if span:
+                scheme, _, host = self.origin(scope).partition("://")
+                route = answer.route()
+                span.end(answer.status, None if route == "none" else self.prefix + route, scheme, host)
         metrics.count(scope["method"], answer.route(), answer.status, perf_counter() - started)
-        if span:
-            scheme, _, host = self.origin(scope).partition("://")
-            route = answer.route()
-            span.end(answer.status, None if route == "none" else self.prefix + route, scheme, host)
 
     async def route(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
         """The app's own paths lie below the prefix, internal ones do not."""
