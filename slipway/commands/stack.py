@@ -81,21 +81,20 @@ class Stack:
         self.pairs = {name: each for each in inventory.all() if each.serves for name in each.replicas}
         # Of a way out, the names of hosts that lead to it, in the networks of the service that it is for.
         self.ways_out: dict[str, dict[str, set[str]]] = {}
-        for each in config["services"].values():
+        translated = {name: each for name, each in config["services"].items() if self.is_translated(name, each)}
+        for each in translated.values():
             for way, _, host in (link.partition(":") for link in each.get("external_links") or []):
                 for network in each["networks"].keys() & config["services"][way]["networks"].keys():
                     self.ways_out.setdefault(way, {}).setdefault(network, set()).add(host)
-        self.services = {
-            name: self.service(name, each)
-            for name, each in config["services"].items()
-            if self.is_translated(name, each)
-        }
+        self.services = {name: self.service(name, each) for name, each in translated.items()}
 
     def file(self, before: bool) -> Json:
         """The services that come first, or else the others, with all that any of them refers to."""
         others = {
             kind: {
-                name: make(name, each or {}) for name, each in self.config.get(kind, {}).items() if name != "listener"
+                name: make(name, each or {})
+                for name, each in self.config.get(kind, {}).items()
+                if name not in ("grafana", "listener")
             }
             for kind, make in (("networks", self.network), ("volumes", self.volume), ("secrets", self.secret))
         }
@@ -103,7 +102,7 @@ class Stack:
         return {"services": services, **others, "configs": self.configs}
 
     def is_translated(self, name: str, given: Json) -> bool:
-        if observes := given.get("profiles") == ["observe"]:
+        if observes := not {"grafana", "observe"}.isdisjoint(given.get("profiles", [])):
             self.note("left out: they watch one server, and a swarm has a Prometheus of its own", name)
         return name != "listener" and not observes
 

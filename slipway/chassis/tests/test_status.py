@@ -58,6 +58,12 @@ def test_the_token_opens_it(production):
     assert replica["database"]["version"].startswith("18")
 
 
+def test_the_page_says_where_more_is(production):
+    page = {"Accept": "text/html"}
+    assert "docs/observe.md" not in production.get("/status", headers=page).text
+    assert "docs/observe.md" in production.get("/status", headers={**BEARER, **page}).text
+
+
 @pytest.mark.parametrize("given", ["Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer", "Bearer \xe9"])
 def test_another_one_is_refused(production, given):
     answer = production.get("/status", headers={"Authorization": given})

@@ -25,7 +25,8 @@ def make_stack(checkout, check=True, **settings):
 
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_every_key_that_compose_has_today_is_translated_or_named(checkout, proxy):
-    everything = {"COMPOSE_PROFILES": "backup,observe,script", "PUBLISH_ADDRESS": "192.0.2.1", "EDGE_IPV6": "true"}
+    profiles = "backup,grafana,observe,script"
+    everything = {"COMPOSE_PROFILES": profiles, "PUBLISH_ADDRESS": "192.0.2.1", "EDGE_IPV6": "true"}
     said = make_stack(checkout, PROXY=proxy, **everything).stdout
     notes = re.findall(r"^  (?!docker)(.+)", said, re.MULTILINE)
     assert len(notes) == len(NAMED)
