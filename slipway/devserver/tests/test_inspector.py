@@ -3,6 +3,8 @@
 import json
 import logging
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
@@ -271,6 +273,14 @@ def test_its_page_runs_no_script_but_its_own(developer):
     answer = developer.get(PATH)
     assert "default-src 'none'; script-src 'self'" in answer.headers["Content-Security-Policy"]
     assert "text/javascript" in developer.get(f"{PATH}.js").headers["Content-Type"]
+
+
+def test_a_reload_waits_for_no_library_that_the_app_does_not_use():
+    code = (
+        "import sys; from pathlib import Path; from devserver import layer; layer.listen(Path('/'), flask=False);"
+        "print({'flask', 'sqlalchemy'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 # --- ASGI

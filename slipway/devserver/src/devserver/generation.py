@@ -140,7 +140,7 @@ class Served(BaseApplication):
         return self.layer
 
     def recorded(self, app: Any) -> asgi.Layer:
-        listen(self.supervisor.root)
+        listen(self.supervisor.root, flask=False)
         return asgi.Layer(app, self.supervisor)
 
     def broken(self, error: BaseException) -> Broken:

@@ -29,10 +29,11 @@ ERROR = "devserver.error"  # in the environ: the unexpected error
 CONTEXTS = "werkzeug.debug.preserve_context"  # in the environ: Flask's contexts, which the debugger enters again
 
 
-def listen(root: Path) -> None:
-    """Listens to what requests do, to the app's errors and to the access log; once per process."""
+def listen(root: Path, flask: bool = True) -> None:
+    """Listens to what requests do, to a Flask app's errors and to the access log; once per process."""
     recording.listen(root)
-    note_exceptions()
+    if flask:  # an ASGI app has no need to wait for its import
+        note_exceptions()
     logging.getLogger("gunicorn.access").addFilter(add_sql)
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -158,10 +159,10 @@ def shown(parameters: Any) -> dict[str, str]:
 
 def listen(root: Path) -> None:
     """Listens to SQL, templates, connections and log lines, of every framework; once per process."""
-    sql.record(str(root))
-    with suppress(ImportError):  # the service has no database
+    if "sqlalchemy" in sys.modules:  # else the app has no database, and each reload would wait for the import
         from chassis.db.pool import Pool
 
+        sql.record(str(root))
         Pool.everywhere.append(connected)
     jinja2.Template.render = timed(jinja2.Template.render)  # type: ignore[method-assign]
     logging.getLogger().addHandler(Lines())

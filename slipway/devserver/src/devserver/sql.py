@@ -53,13 +53,10 @@ def summary(statements: list[Statement]) -> str:
 
 
 def record(root: str) -> None:
-    """Listens to every engine of this process, if the service has SQLAlchemy at all."""
-    try:
-        from sqlalchemy import Engine
+    """Listens to every engine of this process."""
+    from sqlalchemy import Engine
 
-        from chassis.db import timing
-    except ImportError:
-        return
+    from chassis.db import timing
 
     def done(each: "timing.Executed") -> None:
         if (statements := _current.get()) is not None:
