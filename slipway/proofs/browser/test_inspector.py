@@ -61,9 +61,10 @@ def test_a_request_appears_and_opens_and_its_statement_is_explained_by_keyboard(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     page = visit(f"{inspected.url}/_dev/requests", **look)
-    expect(page.get_by_role("status").first).to_contain_text("Live")
+    page.get_by_text("Live:").wait_for()
     ask(inspected, f"/report?look={'-'.join(look)}")
     entry = page.get_by_role("link", name=f"/report?look={'-'.join(look)}", exact=False).first
+    entry.wait_for()
     expect(entry).to_contain_text("SQL 6 in")
     expect(entry).to_contain_text("one 6 times")
     readable()
@@ -73,7 +74,7 @@ def test_a_request_appears_and_opens_and_its_statement_is_explained_by_keyboard(
     page.keyboard.press("ArrowDown")
     expect(entry).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=2)).to_contain_text("200 GET /report")
+    page.get_by_role("heading", level=2, name="200 GET /report").wait_for()
     expect(page.get_by_text("The same statement 6 times")).to_be_visible()
     expect(page.locator(".box.warned")).to_contain_text(f"sent by {APP}:")
     expect(page.locator("details.log summary")).to_contain_text("the report took 6 queries")
@@ -85,6 +86,7 @@ def test_a_request_appears_and_opens_and_its_statement_is_explained_by_keyboard(
     expect(page.get_by_role("table", name="Parameters")).to_contain_text("32")
     tab_to(page, page.get_by_role("button", name="EXPLAIN"))
     page.keyboard.press("Enter")
+    page.locator(".plan mark").wait_for()
     expect(page.locator(".plan mark")).to_contain_text("Seq Scan on pg_attribute")
     readable()
     page.keyboard.press("Escape")
@@ -101,7 +103,7 @@ def test_it_goes_on_over_a_reload_and_keeps_what_was_before(inspected, visit):
     wait_until("the new code", lambda: "the new report" in ask(inspected, "/report?after").text)
     page.get_by_role("link", name="/report?after").first.wait_for()
     page.get_by_role("link", name="/report?before").click()
-    expect(page.get_by_role("heading", level=2)).to_contain_text("/report?before")
+    page.get_by_role("heading", level=2, name="/report?before").wait_for()
     page.locator("details.sql summary").first.click()
     page.get_by_role("button", name="EXPLAIN").click()
     page.locator(".plan mark").wait_for()
@@ -113,11 +115,11 @@ def test_an_error_page_leads_to_its_request_and_that_to_the_debugger(inspected, 
     with page.expect_popup() as opened:
         page.get_by_role("link", name="what this request did").click()
     requests = opened.value
-    expect(requests.get_by_role("heading", level=2)).to_contain_text("500 GET /fail?x=")
+    requests.get_by_role("heading", level=2, name="500 GET /fail?x=").wait_for()
     expect(requests.locator(".box.bad")).to_contain_text("LookupError: <nothing here>")
     requests.get_by_text("Traceback", exact=True).click()
     expect(requests.locator(".trace")).to_contain_text("in fail")
     with requests.expect_popup() as debugger:
         requests.get_by_role("link", name="Open it in the debugger").click()
-    expect(debugger.value.get_by_role("heading", level=1)).to_contain_text("LookupError")
+    debugger.value.get_by_role("heading", level=1, name="LookupError").wait_for()
     complaints.clear()  # the page itself was a 500
