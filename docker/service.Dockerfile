@@ -8,7 +8,7 @@ ARG REGISTRY=
 ARG KIND=web
 # What serves web: gunicorn, or uwsgi.
 ARG SERVER=gunicorn
-# What the chassis may have besides, with spaces between: traces.
+# What the chassis may have besides, with spaces between: traces, sentry.
 ARG EXTRAS=
 # What the image is based on: full, or minimal, which has no shell and no package manager.
 ARG VARIANT=full

@@ -42,6 +42,7 @@ OURS = (
     "PROXY",
     "PUBLISH_ADDRESS",
     "REVISION",
+    "SENTRY_",
     "SERVER",
     "SITE_ADDRESS",
     "SOURCE",

@@ -1,31 +1,22 @@
 """Traces, of a service that runs as in production, sent to a receiver that reads real OTLP."""
 
-import http.client
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from chassis.observe.traces import origin
 from chassis_testing.otlp import Collector
+from chassis_testing.running import SERVERS, SOON, TROUBLES, Running, Trouble, serving, wait_for
 
 HERE = Path(__file__).parent
-SOON = 20  # seconds, a deadline
-SERVERS = {
-    "gunicorn": ["gunicorn", "-c", str(HERE / "traced/gunicorn.conf.py")],
-    "uwsgi": ["chassis.server.uwsgi", str(HERE / "traced/gunicorn.conf.py")],
-    "fastapi": ["gunicorn", "-c", str(HERE / "traced/fastapi.conf.py")],
-    "sanic": ["gunicorn", "-c", str(HERE / "traced/sanic.conf.py")],
-}
 ROUTES = {"fastapi": "/people/{name}", "sanic": "/people/<name:str>"}
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CONTINUED = f"00-{TRACE}-{CALLER}-01"
@@ -37,73 +28,6 @@ ALICE = "alice@example.org"
 def collector():
     with Collector() as collector:
         yield collector
-
-
-class Running:
-    """A program of the service `traced`, with traces on."""
-
-    def __init__(self, folder, address, endpoint, *command, **environment):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.out = folder / "log"
-        environ = {
-            **os.environ, "PYTHONPATH": str(HERE), "SERVICE": "traced", "VERSION": "v7", "APP_ENV": "test",
-            "BIND_ADDRESS": "127.0.0.1", "PORT": str(self.port),
-            "WEB_CONCURRENCY": "1", "WEB_THREADS": "2", "DRAIN_DELAY": "0",
-            "DATABASE_URL": address.url, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "50",
-            "OTEL_TRACES_SAMPLER": "", **environment,
-        }  # fmt: skip
-        with self.out.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command], env=environ, cwd=folder, stdout=subprocess.PIPE, stderr=log
-            )
-        self.lines = []
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
-
-    def read(self):
-        self.lines.extend(iter(self.process.stdout.readline, b""))
-
-    def log(self):
-        return [json.loads(line) for line in self.lines]
-
-    def get(self, path, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SOON)
-        try:
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def serves(self):
-        assert self.process.poll() is None, self.out.read_text() + b"".join(self.lines).decode()
-        with suppress(OSError, http.client.HTTPException):
-            return self.get("/health/live")[0] == 200
-        return False
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(SOON)
-        self.reader.join(SOON)
-
-
-@contextmanager
-def serving(folder, address, endpoint, server="gunicorn", **environment):
-    service = Running(folder, address, endpoint, *SERVERS[server], **environment)
-    try:
-        wait_for(service.serves)
-        yield service
-    finally:
-        service.stop()
-
-
-def wait_for(state):
-    until = time.monotonic() + SOON
-    while not (found := state()):
-        assert time.monotonic() < until, "it took too long"
-        time.sleep(0.02)
-    return found
 
 
 def whole(collector, name):
@@ -283,37 +207,6 @@ def test_a_scripts_run_is_a_trace_with_its_exception(tmp_path, address, collecto
     assert run["attributes"]["error.type"] == "LookupError"
     (asked,) = [span for span in collector.spans if span["name"] == "SELECT"]
     assert asked["parent"] == run["id"]
-
-
-class Trouble:
-    """What may stand where a collector should."""
-
-    def __init__(self, answer):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.answer, self.connections = answer, []
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        with suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                self.connections.append(connection)
-                if self.answer:
-                    connection.recv(65536)
-                    connection.sendall(self.answer)
-                    connection.close()
-
-    def close(self):
-        self.listener.close()
-
-
-TROUBLES = {
-    "never answers": b"",
-    "answers nonsense": b"\x00\xff not HTTP at all\r\n\r\n",
-    "fails": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nfail",
-    "is overloaded": b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n",
-}
 
 
 @pytest.mark.alone

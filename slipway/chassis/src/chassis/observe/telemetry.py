@@ -1,5 +1,5 @@
-"""What leaves the process for others to keep: traces, where OTEL_EXPORTER_OTLP_ENDPOINT is set. Else nothing of it is
-imported.
+"""What leaves the process for others to keep: traces, where OTEL_EXPORTER_OTLP_ENDPOINT is set, and exceptions, where
+SENTRY_DSN is. Else nothing of it is imported.
 """
 
 import importlib.util
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 # By what turns it on: what it takes, and the extra of the chassis that has it.
-NEEDS = {"otel_exporter_otlp_endpoint": ("opentelemetry", "traces")}
+NEEDS = {"otel_exporter_otlp_endpoint": ("opentelemetry", "traces"), "sentry_dsn": ("sentry_sdk", "sentry")}
 
 _traces: "ModuleType | None" = None
+_errors: "ModuleType | None" = None
 
 
 def lacks(settings: Settings) -> str | None:
@@ -29,18 +30,24 @@ def lacks(settings: Settings) -> str | None:
 
 def start(settings: Settings) -> None:
     """In the process that serves or works: what it starts would not survive a fork."""
-    global _traces
+    global _traces, _errors
     if settings.traced:
         from chassis.observe import traces
 
         traces.start(settings)
         _traces = traces
+    if settings.sentry_dsn:
+        from chassis.observe import errors
+
+        errors.start(settings)
+        _errors = errors
 
 
 def stop() -> None:
-    """Sends what is left, for a second at most."""
-    if _traces:
-        _traces.stop()
+    """Sends what is left, for a second each at most."""
+    for each in (_traces, _errors):
+        if each:
+            each.stop()
 
 
 def begin(work: str) -> None:

@@ -33,6 +33,7 @@ PLACEHOLDERS = ("change-me", "changeme", "dev-only", "example", "password", "sec
 PREFIX = re.compile(r"(/[\w-]+)+").fullmatch
 CONTACT = re.compile(r"(mailto:|https://|tel:)\S+").fullmatch
 ENDPOINT = re.compile(r"https?://[^/\s]+\S*").fullmatch
+DSN = re.compile(r"https?://[^:@/\s]+@[^@/\s]+/(\S+/)?\d+").fullmatch
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -142,6 +143,10 @@ class Settings:
         "", "What is sent there along, such as authorization=Basic%20c2VjcmV0, comma-separated.", secret=True
     )
 
+    sentry_dsn: str = setting(
+        "", "Where exceptions go, such as https://KEY@sentry.example.com/1; empty: only into the log.", secret=True
+    )
+
     def __post_init__(self) -> None:
         """A hook for a service's own rules: raise SettingsError with the errors."""
 
@@ -220,6 +225,8 @@ class Settings:
         ]
         if (endpoint := values.get("otel_exporter_otlp_endpoint", "")) and not ENDPOINT(endpoint):
             errors.append(f"OTEL_EXPORTER_OTLP_ENDPOINT must look like http://collector:4318, not {endpoint!r}.")
+        if (dsn := values.get("sentry_dsn", "")) and not DSN(dsn):
+            errors.append("SENTRY_DSN must look like https://KEY@sentry.example.com/1.")
         if production:
             errors += [
                 f"{name} is a placeholder, which production refuses. `make init` writes a good one."
