@@ -5,6 +5,7 @@ traces. The fastest of each turns counts, since what else runs on the machine on
 of sending, and with it, by real OTLP to another process before a turn ends.
 """
 
+import gc
 import json
 import os
 import sys
@@ -76,6 +77,7 @@ def measured(rounds: int) -> dict[str, float]:
         "queries without": partial(run, asking, ENVIRON),
         "queries sampled": partial(run, asking_told, SAMPLED),
     }
+    gc.freeze()  # as the server does
     turns = [{name: spent(each) for name, each in requests.items()} for _ in range(rounds * TURNS)][TURNS:]
     taken = {name: min(turn[name] for turn in turns) for name in requests}
     request = taken["sampled"] - taken["without"]
