@@ -40,6 +40,7 @@ METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"
 # W3C Trace Context: version, trace, the caller's span, flags; neither id may be zero.
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
 OUR_COMMENT = re.compile(r"/\* (?:request|trace)_id=[^*]* \*/ ").match
+PORT = re.compile(r":\d*$")
 SCOPE = InstrumentationScope("chassis")
 PLAIN = (str, bool, int, float)
 
@@ -198,7 +199,7 @@ class Request:
         """With what only then is known."""
         if isinstance(span := self.span, Span):
             own = span._attributes
-            own["url.scheme"], own["server.address"] = scheme, host.rpartition(":")[0] or host
+            own["url.scheme"], own["server.address"] = scheme, PORT.sub("", host)
             if status:  # none where the client has gone
                 own["http.response.status_code"] = status
             if (current := logs.request_id.get()) is not None:
