@@ -243,8 +243,7 @@ def test_without_a_receiver_alerts_are_shown_and_none_is_sent(watched):
     url = watched.read("secrets/alert_webhook_url")
     watched.write("secrets/alert_webhook_url", "")
     try:
-        watched.compose("up", "--detach", "--no-deps", "--wait", "alertmanager", env=without)
-        watched.compose("rm", "--stop", "--force", "alerts-egress")
+        watched.compose("up", "--detach", "--no-deps", "--wait", "alertmanager", "alerts-egress", env=without)
         before = len(watched.told())
         watched.compose("kill", "tick")
         wait_until("the alert", lambda: "tick:8000 does not answer" in watched.make("alerts").stdout)
