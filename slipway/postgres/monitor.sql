@@ -7,7 +7,5 @@
 SELECT 'CREATE ROLE monitor LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'monitor') \gexec
 
 ALTER ROLE monitor PASSWORD :'password';
-\if :superuser
 ALTER ROLE monitor NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION CONNECTION LIMIT 5;
 GRANT pg_monitor TO monitor;
-\endif

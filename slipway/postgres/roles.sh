@@ -28,7 +28,8 @@ for path in /run/secrets/*_owner_password; do
     : "${OWNER_PASSWORD:?is empty, see \`make doctor\`}" "${APP_PASSWORD:?is empty, see \`make doctor\`}"
     run --file /opt/slipway/postgres/roles.sql
 done
-if [ -e /run/secrets/monitor_password ]; then
+# Whom the exporter of metrics logs in as; a Postgres elsewhere has none.
+if [ -e /run/secrets/monitor_password ] && [ -z "${DATABASE_URL:-}" ]; then
     PASSWORD=$(</run/secrets/monitor_password)
     run --file /opt/slipway/postgres/monitor.sql
 fi
