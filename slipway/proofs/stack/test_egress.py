@@ -28,6 +28,8 @@ class Answers(socketserver.StreamRequestHandler):
         print("connected", port)
         with context.wrap_socket(self.request, server_side=True) as tls, tls.makefile("rwb", 0) as stream:
             for line in stream:
+                if line.startswith(b"POST "):
+                    print(line.decode().strip())
                 stream.write(b"HTTP/1.0 200 OK\\r\\n\\r\\nfrom outside" if line == b"\\r\\n" else b"")
                 if line == b"\\r\\n":
                     break
@@ -77,6 +79,20 @@ with context.wrap_socket(stream, server_hostname="api.example.com") as tls:
         print(tls.recv(100).decode(), end="")
         sys.stdin.readline()
 """
+# As a service sends its exceptions by sentry-sdk; only the authority of the certificate is the test's own.
+FAIL = """\
+import logging, os, sys
+open("/tmp/authority.pem", "w").write(sys.argv[1])
+os.environ |= {"SENTRY_DSN": "https://key@api.example.com/7", "SSL_CERT_FILE": "/tmp/authority.pem"}
+from chassis import settings
+from chassis.observe import telemetry
+telemetry.start(settings.of_service().load())
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("app").exception("it failed")
+telemetry.stop()
+"""
 QUERY = """\
 import psycopg2
 with psycopg2.connect(host="db.example.com", user="postgres", dbname="postgres", connect_timeout=3) as connection:
@@ -94,7 +110,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
     (hosts / "key.pem").chmod(0o644)
     (hosts / "hosts.py").write_text(HOSTS)
     files = f"compose.yaml:{ROOT}/slipway/proofs/stack/egress.yaml"
-    fork = Fork(tmp_path_factory.mktemp("egress"), COMPOSE_FILE=files, HOSTS=hosts, **ports())
+    fork = Fork(tmp_path_factory.mktemp("egress"), COMPOSE_FILE=files, HOSTS=hosts, EXTRAS="sentry", **ports())
     fork.certificate = (hosts / "cert.pem").read_text()
     try:
         fork.run(sys.executable, "-m", "slipway.commands", "service", "name=tick", "kind=worker")
@@ -144,6 +160,11 @@ def test_it_reaches_the_host_that_it_named_whose_own_certificate_it_verifies(for
 
 def test_it_reaches_a_database_elsewhere(fork):
     assert python(fork, "web-a", QUERY) == [address(fork, "elsewhere", "outside")]
+
+
+def test_its_exceptions_leave_by_the_same_way(fork):
+    python(fork, "web-a", FAIL, fork.certificate)
+    wait_until("the exception", lambda: "POST /api/7/envelope/ HTTP/1.1" in told(fork))
 
 
 def test_a_worker_has_a_way_out_too(fork):
