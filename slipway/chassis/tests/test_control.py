@@ -4,16 +4,24 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from slipway.chassis.tests.test_serving import COMMANDS, SOON, Service, wait_for
 
 
+@pytest.fixture
+def folder():
+    """One of its own for sockets, whose paths may have 107 characters, 103 on macOS."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
 @pytest.fixture(params=COMMANDS)
-def service(tmp_path, request):
-    service = Service(tmp_path, *COMMANDS[request.param], TMPDIR=str(tmp_path), REQUEST_TIMEOUT="10")
-    service.folder = tmp_path
+def service(tmp_path, folder, request):
+    service = Service(tmp_path, *COMMANDS[request.param], TMPDIR=folder, REQUEST_TIMEOUT="10")
+    service.folder = folder
     yield service
     service.stop()
 
@@ -21,7 +29,7 @@ def service(tmp_path, request):
 def ask(folder, *words):
     command = [sys.executable, "-m", "chassis.server.control", *words]
     return subprocess.run(
-        command, env=os.environ | {"TMPDIR": str(folder)}, capture_output=True, text=True, check=False, timeout=SOON
+        command, env=os.environ | {"TMPDIR": folder}, capture_output=True, text=True, check=False, timeout=SOON
     )
 
 
@@ -55,7 +63,18 @@ def hanging(service):
     return [line for line in lines(service, logger="control") if any(each in line.get("stack", "") for each in places)]
 
 
-def test_where_nothing_runs_it_says_so(tmp_path):
-    run = ask(tmp_path, "stacks")
+def test_where_nothing_runs_it_says_so(folder):
+    run = ask(folder, "stacks")
     assert (run.returncode, run.stdout) == (1, "no process here can be asked\n")
-    assert ask(tmp_path, "levels").returncode == 2
+    assert ask(folder, "levels").returncode == 2
+
+
+def test_a_server_whose_folder_is_too_deep_for_sockets_says_so_and_serves(tmp_path):
+    deep = tmp_path / ("deep" * 30)
+    deep.mkdir()
+    service = Service(tmp_path, *COMMANDS["gunicorn"], TMPDIR=str(deep))
+    try:
+        assert lines(service, message="this process can be asked for nothing: AF_UNIX path too long")
+        wait_for(lambda: b"http_threads" in service.get("/metrics"))
+    finally:
+        service.stop()

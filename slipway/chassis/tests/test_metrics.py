@@ -18,7 +18,7 @@ from slipway.chassis.tests.test_serving import COMMANDS, Service, wait_for
 
 @pytest.fixture(params=COMMANDS)
 def service(tmp_path, request) -> Iterator[Service]:
-    given = {"WEB_THREADS": "2", "REQUEST_TIMEOUT": "5", "REVISION": "abc", "TMPDIR": str(tmp_path)}
+    given = {"WEB_THREADS": "2", "REQUEST_TIMEOUT": "5", "REVISION": "abc"}
     service = Service(tmp_path, *COMMANDS[request.param], **given)
     service.name, service.threads = request.param, 0 if request.param == "asgi" else 4
     yield service

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from time import time
+from time import sleep, time
 from types import FrameType
 from typing import Any
 
@@ -74,40 +74,54 @@ def listen(name: str, loop: asyncio.AbstractEventLoop | None = None, busy: bool 
     """Starts to listen, in a thread; call it in each process, after the fork, with its event loop if it has one. With
     `busy`, it has figures for `/metrics`, too.
     """
+    server: socket.socket | None = None
     try:
-        FOLDER.mkdir(mode=0o700, exist_ok=True)
-        found = FOLDER.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise PermissionError(f"{FOLDER} belongs to another user")
-        for path in FOLDER.glob("[0-9]*"):
-            if path.name == str(os.getpid()) or not gauges.lives(int(path.name)):
-                path.unlink(missing_ok=True)  # of a process that was killed
-        server = socket.socket(socket.AF_UNIX)
-        server.bind(str(FOLDER / str(os.getpid())))
-        server.listen()
-        server.settimeout(OFTEN)
+        server = _open()
     except OSError as error:
         log.warning("this process can be asked for nothing: %s", error)
-        return
     level.follow()
     threading.Thread(target=_answer, args=(server, name, loop, busy), name="control", daemon=True).start()
 
 
-def _answer(server: socket.socket, name: str, loop: asyncio.AbstractEventLoop | None, busy: bool) -> None:
+def _open() -> socket.socket:
+    """Raises OSError if the folder is not this user's alone, or its path is too long for a socket's."""
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    found = FOLDER.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{FOLDER} belongs to another user")
+    for path in FOLDER.glob("[0-9]*"):
+        if path.name == str(os.getpid()) or not gauges.lives(int(path.name)):
+            path.unlink(missing_ok=True)  # of a process that was killed
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(FOLDER / str(os.getpid())))
+    server.listen()
+    server.settimeout(OFTEN)
+    return server
+
+
+def _answer(server: socket.socket | None, name: str, loop: asyncio.AbstractEventLoop | None, busy: bool) -> None:
     do: dict[str, Callable[[], str]] = {"level": level.follow, "stacks": lambda: _log_stacks(loop)}
     while True:
-        try:
-            client, _ = server.accept()
-        except TimeoutError:
-            if busy:
-                gauges.note()
-            if level.is_over():
-                log.warning("the log level is %s again", level.follow())
+        if client := _client(server):
+            with client, suppress(OSError):  # the one who asks may leave
+                client.settimeout(ANSWER)
+                said = do.get(client.makefile().readline().strip(), lambda: "that is not known here")()
+                client.sendall(f"{name}, process {os.getpid()}: {said}\n".encode())
             continue
-        with client, suppress(OSError):  # the one who asks may leave
-            client.settimeout(ANSWER)
-            said = do.get(client.makefile().readline().strip(), lambda: "that is not known here")()
-            client.sendall(f"{name}, process {os.getpid()}: {said}\n".encode())
+        if busy:
+            gauges.note()
+        if level.is_over():
+            log.warning("the log level is %s again", level.follow())
+
+
+def _client(server: socket.socket | None) -> socket.socket | None:
+    """The one who asks; None after a while."""
+    if server is None:
+        sleep(OFTEN)
+        return None
+    with suppress(TimeoutError):
+        return server.accept()[0]
+    return None
 
 
 def _log_stacks(loop: asyncio.AbstractEventLoop | None) -> str:
