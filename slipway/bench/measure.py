@@ -157,6 +157,12 @@ class Bench:
                       self.full, "python", "/bench/cost.py", str(self.rounds))  # fmt: skip
         return json.loads(said.splitlines()[-1])
 
+    def traces(self) -> Values:
+        """On the host, since images have the SDK only with EXTRAS=traces."""
+        command = [sys.executable, "-m", "slipway.bench.traces", str(self.rounds)]
+        said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        return {f"traces_{name}": [value] for name, value in json.loads(said).items()}
+
     def redeploys(self) -> Values:
         """Redeploys under load and floods, through each proxy; the tests that prove them say what they saw."""
         values: Values = {}

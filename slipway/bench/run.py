@@ -22,7 +22,7 @@ from slipway.bench.measure import Bench, Values, last_line
 RESULTS = Path(__file__).parent / "results"
 KEPT = rig.ROOT / ".cache/bench.json"
 TARGETS = Path(__file__).with_name("targets.toml")
-MEASUREMENTS = ("images", "rebuilds", "starts", "throughput", "proxied", "cost", "reloads", "redeploys")
+MEASUREMENTS = ("images", "rebuilds", "starts", "throughput", "proxied", "cost", "traces", "reloads", "redeploys")
 
 
 def main() -> None:
