@@ -9,7 +9,7 @@ import secrets
 import time
 from pathlib import Path
 
-from slipway.commands import ROOT, backup
+from slipway.commands import ROOT, backup, init
 from slipway.commands.shared import database, lock
 from slipway.commands.shared.compose import compose
 from slipway.commands.shared.stop import Stop
@@ -30,7 +30,10 @@ def rotate_secret(s: str = "") -> None:
 
 def rotate(name: str) -> None:
     """Killed at any step, it leaves a state that works, or that the next run completes; so does a full disk."""
-    known = sorted(path.name for path in DIRECTORY.glob("[!.]*")) if DIRECTORY.exists() else []
+    files = {path.name for path in DIRECTORY.glob("[!.]*")} if DIRECTORY.exists() else set()
+    known = sorted(files - set(init.GIVEN))
+    if name in init.GIVEN:
+        raise Stop(f"{name} is made by others: write theirs into the file, cat > secrets/{name}")
     if name not in known:
         raise Stop(f"s={name or '…'} must be one of {', '.join(known) or 'the files in secrets/ (run make init)'}")
     with lock.production():  # no deploy meanwhile: its job `roles` would set the former password

@@ -195,7 +195,8 @@ def test_what_another_site_sends_is_refused(serve):
     assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
 
 
-def test_requests_are_counted_by_their_route_and_never_by_their_path(client):
+def test_requests_are_counted_by_their_route_and_never_by_their_path(serve):
+    client = serve()
     for path in ("/api/orders/1", "/api/orders/2", "/nowhere/1", "/health/live"):
         client.get(path)
     series = set(re.findall(r'http_requests_total\{method="GET",route="([^"]+)"', metrics.text().decode()))

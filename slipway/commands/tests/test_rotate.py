@@ -175,3 +175,10 @@ def test_the_first_line_signs_and_what_was_cut_off_is_no_key(tree, monkeypatch):
     rotate_secret.rotate_key(tree / "secrets/secret_key")
     new, former = lines(tree, "secret_key")
     assert (len(new), former) == (43, OLD)
+
+
+def test_what_others_have_made_is_not_replaced(tree):
+    (tree / "secrets/alert_webhook_url").write_text("https://hooks.example.com/token\n")
+    with pytest.raises(Stop, match="made by others: write theirs into the file"):
+        rotate_secret.rotate("alert_webhook_url")
+    assert (tree / "secrets/alert_webhook_url").read_text() == "https://hooks.example.com/token\n"
