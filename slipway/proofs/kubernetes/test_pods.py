@@ -211,6 +211,7 @@ def test_a_service_on_a_host_of_its_own_is_asked_for_without_tls_too(system):
 def test_the_hashed_files_of_both_releases_are_served(system, record_property):
     """By a proxy's pod of the second release, before any of web's pods is of it."""
     system.play("Deployment", "proxy", "proxy-2", tag="two")
+    wait_until("it serves", lambda: "serving initial configuration" in system.node.logs("proxy-2"))
     names = system.node.inside("proxy-2", "ls", "/srv/static/web/static").stdout.split()
     styles = [name for name in names if re.fullmatch(r"style\.\w+\.css", name)]
     assert len(styles) == 2
@@ -218,7 +219,6 @@ def test_the_hashed_files_of_both_releases_are_served(system, record_property):
         where = f"http://127.0.0.1:8080/static/{name}"
         said = system.node.inside("proxy-2", "wget", "-S", "-O", "/dev/null", "--header", "Host: localhost", where)
         assert "immutable" in said.stderr
-    assert "serving initial configuration" in system.node.logs("proxy-2")
     record_property("figure", f"{len(names)} files of two releases")
     system.node.stop("proxy-2")
 
