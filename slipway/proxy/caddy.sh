@@ -1,9 +1,10 @@
 #!/bin/sh
 # Caddy with docker/proxy/caddy/Caddyfile.
-#   caddy.sh        serves; if the Caddyfile is invalid, with the last configuration that worked: a mistake in an edit
+#   caddy.sh          serves; if the Caddyfile is invalid, with the last configuration that worked: a mistake in an edit
 #                   must not take the site down at the next restart. Caddy saves its configuration after every start
-#   caddy.sh check  says on stderr what is wrong with it
-#   caddy.sh both   prints it, and what is served, each in a line of JSON
+#   caddy.sh check    says on stderr what is wrong with it
+#   caddy.sh both     prints it, and what is served, each in a line of JSON
+#   caddy.sh healthy  fails while no configuration runs, or the certificate of `localhost` is still being made
 set -eu
 
 config=/etc/caddy/Caddyfile
@@ -20,6 +21,12 @@ case ,${OBSERVE:-}, in *,observe,*) export METRICS=metrics METRICS_BIND=0.0.0.0 
 case ${1:-run} in
 check) exec caddy validate --config "$config" ;;
 both) caddy adapt --config "$config" 2>/dev/null && wget -q -O - http://127.0.0.1:2019/config/ ;;
+healthy)
+    wget -q --spider http://127.0.0.1:2019/config/
+    # Caddy makes it just after its configuration runs. A domain's is an authority's work, and does not count here.
+    [ "$SITE_ADDRESS" != localhost ] ||
+        wget -q --spider --no-check-certificate "https://localhost:${HTTPS_PORT:-443}/_proxy/error.css"
+    ;;
 run)
     if said=$(caddy validate --config "$config" 2>&1); then
         exec $launch caddy run --config "$config"

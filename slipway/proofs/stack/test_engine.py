@@ -51,10 +51,11 @@ class Engine:
         environment = os.environ | {"DOCKER_HOST": self.host}
         return subprocess.run(["docker", *words], env=environment, capture_output=True, check=False, **options)
 
-    def answers(self, url: str) -> bool:
-        """Asks from inside its network; the certificate may be any."""
+    def ask(self, url: str) -> str:
+        """The status, or why there is none: asked from inside its network; the certificate may be any."""
         inside = ["nsenter", "--net", "--target", str(self.process.pid), sys.executable, "-c", ASK, url]
-        return subprocess.run(inside, capture_output=True, text=True, check=False).stdout == "200\n"
+        asked = subprocess.run(inside, capture_output=True, text=True, check=False)
+        return (asked.stdout or asked.stderr).strip().splitlines()[-1]
 
 
 @contextmanager
@@ -84,8 +85,8 @@ def test_after_a_restart_of_the_engine_the_site_serves_by_itself(probed):
         url = f"https://localhost:{probed.environment['HTTPS_PORT']}/version"
         for environment in (probed.environment, nginx):
             probed.compose("up", "--detach", "--wait", env=environment | {"DOCKER_HOST": daemon.host})
-            assert daemon.answers(url)
+            assert daemon.ask(url) == "200"
             daemon.stop()
-            assert not daemon.answers(url)
+            assert daemon.ask(url) != "200"
             daemon.start()
-            wait_until("the site", lambda: daemon.answers(url), 60)
+            wait_until("the site", lambda: daemon.ask(url) == "200", 60)

@@ -31,6 +31,7 @@ ON_EVERY_ANSWER = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
+API = ("wget", "-q", "--spider", "http://127.0.0.1:2019/config/")
 YEAR = "public, max-age=31536000, immutable"
 BROWSER, PROGRAM = {"Accept": "text/html,*/*;q=0.8"}, {"Accept": "application/json"}
 
@@ -426,6 +427,18 @@ def test_a_changed_configuration_and_a_new_image_fail_no_request(proxied, client
     record_property("figure", str(load))
     assert load.failed == []
     assert "CHANGED=yes" not in proxied.container("proxy")["Config"]["Env"]
+
+
+def test_caddy_is_not_healthy_before_its_own_certificate_is_served(probed):
+    probed.compose("up", "--detach", "--wait", "proxy")
+    health = ("exec", "--no-TTY", "proxy", "/opt/slipway/proxy/caddy.sh", "healthy")
+    probed.compose(*health)
+    with edited(probed, "{$SITE_ADDRESS:localhost} {", "elsewhere.localhost {"):  # so that there is none for localhost
+        probed.compose("restart", "proxy")
+        wait_until("its API", lambda: probed.compose("exec", "--no-TTY", "proxy", *API, check=False).returncode == 0)
+        assert probed.compose(*health, check=False).returncode != 0
+    probed.compose("restart", "proxy")
+    probed.compose("up", "--detach", "--wait", "proxy")
 
 
 def test_while_there_is_no_proxy_a_connection_waits(proxied):
