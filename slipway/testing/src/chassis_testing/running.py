@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from chassis.settings.address import Address
 
@@ -71,6 +71,15 @@ class Running:
             return self.get("/health/live")[0] == 200
         return False
 
+    def delays(self, path: str, status: int, requests: int) -> tuple[float, float]:
+        """Seconds that the slowest of the requests took, and then the stop, which has to end well."""
+        taken = [elapsed(lambda: self.get(path)) for _ in range(requests)]
+        assert {answer[0] for answer, _ in taken} == {status}
+        self.process.terminate()
+        ended, stop = elapsed(lambda: self.process.wait(SOON))
+        assert ended == 0
+        return max(seconds for _, seconds in taken), stop
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(SOON)
@@ -97,15 +106,28 @@ def wait_for(state: Callable[[], T]) -> T:
     return found
 
 
-class Trouble:
-    """What may stand where a collector should."""
+def elapsed(call: Callable[[], T]) -> tuple[T, float]:
+    begun = time.monotonic()
+    return call(), time.monotonic() - begun
 
-    def __init__(self, answer: bytes | None) -> None:
+
+class Trouble:
+    """What may stand where a collector should: one of TROUBLES, or nothing, since it is away."""
+
+    def __init__(self, trouble: str) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.answer = answer
+        self.answer = TROUBLES.get(trouble)
         self.connections: list[socket.socket] = []
         threading.Thread(target=self.serve, daemon=True).start()
+        if trouble not in TROUBLES:
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def serve(self) -> None:
         with suppress(OSError):
@@ -118,6 +140,8 @@ class Trouble:
                     connection.close()
 
     def close(self) -> None:
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # or the thread in accept keeps the port open
         self.listener.close()
 
 
