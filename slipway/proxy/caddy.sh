@@ -1,10 +1,9 @@
 #!/bin/sh
 # Caddy with docker/proxy/caddy/Caddyfile.
-#   caddy.sh          serves; if the Caddyfile is invalid, with the last configuration that worked: a mistake in an edit
+#   caddy.sh        serves; if the Caddyfile is invalid, with the last configuration that worked: a mistake in an edit
 #                   must not take the site down at the next restart. Caddy saves its configuration after every start
-#   caddy.sh check    says on stderr what is wrong with it
-#   caddy.sh both     prints it, and what is served, each in a line of JSON
-#   caddy.sh healthy  fails while no configuration runs, or the certificate of `localhost` is still being made
+#   caddy.sh check  says on stderr what is wrong with it
+#   caddy.sh both   prints it, and what is served, each in a line of JSON
 set -eu
 
 config=/etc/caddy/Caddyfile
@@ -18,16 +17,31 @@ case ,${OBSERVE:-}, in *,observe,*) export METRICS=metrics METRICS_BIND=0.0.0.0 
 [ -z "${OTEL_EXPORTER_OTLP_ENDPOINT:-}" ] || export TRACES="import traces"
 [ -z "${ACME_EMAIL:-}" ] || export ACME_ACCOUNT="email $ACME_EMAIL"
 
+# Caddy accepts connections before it makes a certificate of its own, and refuses them until it has. So what is missing
+# is made first, by a Caddy that listens nowhere. A domain's certificate takes an authority, which asks the proxy.
+make_certificate() {
+    made=/data/caddy/certificates/local/$1/$1.json # written last
+    [ ! -e "$made" ] || return 0
+    caddy run --config - 2>/dev/null <<JSON &
+{"admin": {"disabled": true, "config": {"persist": false}},
+ "apps": {"pki": {"certificate_authorities": {"local": {"install_trust": false}}},
+          "tls": {"certificates": {"automate": ["$1"]},
+                  "automation": {"policies": [{"subjects": ["$1"], "issuers": [{"module": "internal"}]}]}}}}
+JSON
+    for _ in $(seq 100); do
+        [ ! -e "$made" ] || break
+        sleep 0.1
+    done
+    kill $! && wait $! || true
+}
+
 case ${1:-run} in
 check) exec caddy validate --config "$config" ;;
 both) caddy adapt --config "$config" 2>/dev/null && wget -q -O - http://127.0.0.1:2019/config/ ;;
-healthy)
-    wget -q --spider http://127.0.0.1:2019/config/
-    # Caddy makes it just after its configuration runs. A domain's is an authority's work, and does not count here.
-    [ "$SITE_ADDRESS" != localhost ] ||
-        wget -q --spider --no-check-certificate "https://localhost:${HTTPS_PORT:-443}/_proxy/error.css"
-    ;;
 run)
+    for site in "${SITE_ADDRESS#https://}" $(sed -n 's/^{.SCHEME}\([^ ]*\) {.*/\1/p' /etc/caddy/sites/*.caddy 2>/dev/null); do
+        case $site in localhost | *.localhost | *.local | *.internal | *.home.arpa) make_certificate "$site" ;; esac
+    done
     if said=$(caddy validate --config "$config" 2>&1); then
         exec $launch caddy run --config "$config"
     fi
