@@ -12,14 +12,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Error, Page, Response, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from slipway.proofs import harness
 from slipway.proofs.harness import ROOT, Stack, copy_tree, free_port, ports, started, unique, wait_until
+
+T = TypeVar("T")
 
 PICTURES = ROOT / ".cache/screenshots"
 STOP_TIMEOUT = 30  # seconds
@@ -142,7 +145,8 @@ def visit(chromium: Browser, request: pytest.FixtureRequest, complaints: list[st
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.set_default_timeout(15_000)
         page.set_default_navigation_timeout(40_000)
-        page.goto = persistently(page)
+        page.persist, goto = persistently(page), page.goto
+        page.goto = lambda url: page.persist(lambda: goto(url))
         pages.append(page)
         page.goto(url)
         return page
@@ -158,26 +162,26 @@ def visit(chromium: Browser, request: pytest.FixtureRequest, complaints: list[st
 CUT = re.compile("net::ERR_(NETWORK_CHANGED|SOCKET_NOT_CONNECTED)").search
 
 
-def persistently(page: Page) -> Callable[[str], Response | None]:
-    """Page.goto, repeated if a network of the machine came or went meanwhile: Chromium then aborts what it is doing,
-    be that the page or its stylesheet."""
-    goto, failures = page.goto, []
+def persistently(page: Page) -> Callable[[Callable[[], T]], T]:
+    """Does what it is given, again if a network of the machine came or went meanwhile: Chromium then aborts what it is
+    doing, be that the page or its stylesheet."""
+    failures: list[str | None] = []
     page.on("requestfailed", lambda request: failures.append(request.failure))
 
-    def go(url: str) -> Response | None:
+    def persist(act: Callable[[], T]) -> T:
         for _ in range(10):
             failures.clear()
             try:
-                response = goto(url)
+                result = act()
                 if not any(map(CUT, filter(None, failures))):
-                    return response
+                    return result
             except Error as error:
                 if not CUT(str(error)) and "chrome-error:" not in str(error):
                     raise
                 page.wait_for_timeout(200)  # until Chromium has shown its own page
-        return goto(url)
+        return act()
 
-    return go
+    return persist
 
 
 def worth_noting(message) -> Iterator[str]:
