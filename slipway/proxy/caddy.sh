@@ -29,10 +29,10 @@ make_certificate() {
                   "automation": {"policies": [{"subjects": ["$1"], "issuers": [{"module": "internal"}]}]}}}}
 JSON
     for _ in $(seq 100); do
-        [ ! -e "$made" ] || break
+        if [ -e "$made" ] || ! kill -0 $! 2>/dev/null; then break; fi
         sleep 0.1
     done
-    kill $! && wait $! || true
+    kill $! 2>/dev/null && wait $! || true
 }
 
 case ${1:-run} in
